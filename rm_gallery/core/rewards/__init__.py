@@ -1,0 +1,19 @@
+"""Rewards: pure functions of a verdict and its truth, and the configuration that picks one."""
+
+from rm_gallery.core.rewards.config import RewardConfig, RewardFunction, load_object
+from rm_gallery.core.rewards.functions import (
+    exact_match,
+    exp_decay,
+    linear_decay,
+    preference_match,
+)
+
+__all__ = [
+    "RewardConfig",
+    "RewardFunction",
+    "exact_match",
+    "exp_decay",
+    "linear_decay",
+    "load_object",
+    "preference_match",
+]

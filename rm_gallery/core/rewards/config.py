@@ -1,0 +1,96 @@
+"""`RewardConfig`: which reward a task pays, by name or by the path of one's own function."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rm_gallery.core.errors import ConfigError, nearest
+from rm_gallery.core.rewards import functions
+
+RewardFunction = Callable[[Any, Any], float]
+"""(verdict, truth) → reward. Verdicts are `int` (pointwise), `"A" | "B" | "tie"`, or a dict of scores."""
+
+
+class RewardConfig(BaseModel):
+    """The `reward:` section of a training YAML."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = "auto"
+    """`exp_decay`, `linear`, `exact`, `preference`, or one's own: `package.module:function` or
+    `path/to/file.py:function`. `auto` is the task's own: `exp_decay` for scores, `preference` for pairs."""
+    k: float = Field(default=2.0, gt=0)
+    """How fast `exp_decay` falls."""
+    max_error: float = Field(default=4.0, gt=0)
+    """The width of the scale: the largest possible error."""
+    tie: float = Field(default=0.0, ge=0, le=1)
+    """What `preference` pays where just one of verdict and truth is a tie."""
+    invalid_reward: float = 0.0
+    """What an output without a legal verdict earns; below the worst valid answer's reward by default."""
+
+    def build(self, default: str) -> RewardFunction:
+        """Return the function. `default` is the task's own reward, which `auto` stands for.
+
+        Raises:
+            ConfigError: no such reward, or the file or module cannot be loaded.
+        """
+        name = default if self.name == "auto" else self.name
+        built_in: dict[str, RewardFunction] = {
+            "exp_decay": lambda p, t: functions.exp_decay(p, t, k=self.k, max_error=self.max_error),
+            "linear": lambda p, t: functions.linear_decay(p, t, max_error=self.max_error),
+            "exact": functions.exact_match,
+            "preference": lambda p, t: functions.preference_match(p, t, tie=self.tie),
+        }
+        if name in built_in:
+            return built_in[name]
+        if ":" not in name:
+            raise ConfigError(
+                f"reward.name is {name!r}; the built-in rewards are {', '.join(built_in)}, and one's own is "
+                f"written module:function or file.py:function.{nearest(name, list(built_in))}"
+            )
+        return _checked(load_object(name), name)
+
+
+def load_object(reference: str) -> Any:
+    """Load `package.module:object` or `path/to/file.py:object`.
+
+    Raises:
+        ConfigError: it does not exist; says which part is missing.
+    """
+    place, _, attribute = reference.rpartition(":")
+    if place.endswith(".py"):
+        path = Path(place).expanduser().resolve()
+        if not path.is_file():
+            raise ConfigError(f"{reference}: there is no file {path}")
+        spec = importlib.util.spec_from_file_location(f"_rm_gallery_user_{path.stem}", path)
+        if spec is None or spec.loader is None:
+            raise ConfigError(f"{reference}: {path} is not a Python file")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses and pydantic look their module up by name
+        spec.loader.exec_module(module)
+    else:
+        try:
+            module = importlib.import_module(place)
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"{reference}: {error}; is it on PYTHONPATH?") from error
+    if not hasattr(module, attribute):
+        raise ConfigError(f"{reference}: {place} has no {attribute!r}.{nearest(attribute, dir(module))}")
+    return getattr(module, attribute)
+
+
+def _checked(function: Any, name: str) -> RewardFunction:
+    def reward(predicted: Any, true: Any) -> float:
+        value = float(function(predicted, true))
+        if not math.isfinite(value):
+            raise ConfigError(f"the reward {name} returned {value} for verdict {predicted!r}, truth {true!r}")
+        return value
+
+    return reward

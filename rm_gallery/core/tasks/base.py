@@ -1,0 +1,165 @@
+"""`Task`: prompt, parser, reward and ground truth of a judging task, in one object used everywhere."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Generic, TypeVar
+
+from rm_gallery.core.data.samples import Row, conversation
+from rm_gallery.core.errors import ConfigError, InvalidVerdict, nearest
+from rm_gallery.core.rewards import RewardConfig, load_object
+from rm_gallery.core.templates import BasePromptTemplate
+
+V = TypeVar("V")
+
+
+class Task(ABC, Generic[V]):
+    """What a judge is asked and how its answer counts. `V` is the type of a verdict.
+
+    Training (both engines), evaluation, graders and the service all go through this class, so that a model
+    is asked at use what it was trained on.
+
+    Args:
+        reward: what a verdict earns.
+        think: the prompt asks for `<think>…</think>` before the verdict. For models that reason by
+            themselves, leave it off and let the chat template ask.
+        instruction: replaces the task's own instruction text.
+    """
+
+    name: ClassVar[str]
+    template: type[BasePromptTemplate]
+    default_reward: ClassVar[str]
+    default_instruction: ClassVar[str]
+
+    def __init__(
+        self, reward: RewardConfig | None = None, *, think: bool = False, instruction: str | None = None
+    ) -> None:
+        self.reward_config = reward or RewardConfig()
+        self.reward = self.reward_config.build(self.default_reward)
+        self.think = think
+        self.instruction = instruction or self.default_instruction
+
+    # -- the question
+
+    @abstractmethod
+    def prompt(self, row: Row) -> str:
+        """The text of the question about this row. Needs no label."""
+
+    def messages(self, row: Row) -> list[dict[str, str]]:
+        """The chat messages that are put to the judge for this row."""
+        return [{"role": "user", "content": self.prompt(row)}]
+
+    # -- the answer
+
+    @abstractmethod
+    def verdicts(self) -> Sequence[V]:
+        """Every legal verdict, in the order of the scale."""
+
+    @abstractmethod
+    def parse(self, text: str) -> V:
+        """Read the verdict from a judge's output; raises `InvalidVerdict`."""
+
+    @abstractmethod
+    def format(self, verdict: V) -> str:
+        """The canonical text of a verdict: `parse(format(v)) == v`."""
+
+    # -- the truth
+
+    @abstractmethod
+    def truth(self, row: Row) -> V:
+        """The row's label as a verdict.
+
+        Raises:
+            DataError: it is missing or not legal; names the row.
+        """
+
+    @abstractmethod
+    def check_truth(self, value: Any) -> V:
+        """A ground truth as handed to `compute_score`, as a verdict. Raises `DataError`."""
+
+    def cluster(self, row: Row) -> str:
+        """The id of the row's prompt: rows that share it are not independent (16 hex digits)."""
+        text = "\x1e".join(f"{message.role}\x1f{message.content}" for message in conversation(row))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    # -- the reward
+
+    @abstractmethod
+    def scored(self, predicted: V | None, true: V) -> dict[str, Any]:
+        """The fields of `compute_score` beside `score`, `parsed` and `data_source`; None is invalid."""
+
+    def score_text(self, text: str, true: V) -> tuple[V | None, float]:
+        """(verdict, reward) of a judge's output; (None, `invalid_reward`) where it cannot be parsed."""
+        try:
+            predicted = self.parse(text)
+        except InvalidVerdict:
+            return None, self.reward_config.invalid_reward
+        return predicted, self.reward(predicted, true)
+
+    def compute_score(
+        self,
+        data_source: str,
+        solution_str: str,
+        ground_truth: Any,
+        extra_info: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> dict[str, Any]:
+        """Score one output, in the signature that verl and our local engine call.
+
+        Returns a dict with the same keys and types on every path: `score` (float), `accuracy` and `acc`
+        (0 or 1), `parsed` (0 or 1), `data_source`, and the task's own (`scored`).
+
+        Raises:
+            DataError: the ground truth is missing or not legal. An unparsable output is not an error: it
+                earns `invalid_reward` and `parsed` 0.
+        """
+        true = self.check_truth(self.ground_truth(ground_truth, extra_info or {}))
+        predicted, reward = self.score_text(solution_str, true)
+        accuracy = int(predicted is not None and predicted == true)
+        return {
+            "score": float(reward),
+            **self.scored(predicted, true),
+            "accuracy": accuracy,
+            "acc": accuracy,
+            "parsed": int(predicted is not None),
+            "data_source": data_source,
+        }
+
+    def ground_truth(self, ground_truth: Any, extra_info: dict[str, Any]) -> Any:
+        """Where the truth lies in what `compute_score` is handed."""
+        return ground_truth
+
+
+def get_task(name: str, reward: RewardConfig | None = None, **options: Any) -> Task[Any]:
+    """Build a task by name (`pointwise`, `pairwise`, `multi_dimension`) or by `module.path:Class`.
+
+    Raises:
+        ConfigError: no such task.
+    """
+    known = _known()
+    if name in known:
+        return known[name](reward, **options)
+    if ":" not in name:
+        raise ConfigError(
+            f"task is {name!r}; the built-in tasks are {', '.join(known)}, and one's own is written "
+            f"module.path:Class.{nearest(name, list(known))}"
+        )
+    found = load_object(name)
+    if isinstance(found, Task):
+        return found
+    if not (isinstance(found, type) and issubclass(found, Task)):
+        raise ConfigError(f"task {name}: expected a Task or a subclass of it, found {type(found).__name__}")
+    return found(reward, **options)
+
+
+def task_names() -> list[str]:
+    """The names of the built-in tasks."""
+    return list(_known())
+
+
+def _known() -> dict[str, type[Task[Any]]]:
+    from rm_gallery.core import tasks
+
+    return {cls.name: cls for cls in (tasks.PointwiseTask, tasks.PairwiseTask, tasks.MultiDimensionTask)}

@@ -1,0 +1,75 @@
+"""One response, one whole score on a fixed scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from rm_gallery.core.data.samples import Row, Sample, conversation_text, row_name
+from rm_gallery.core.errors import DataError
+from rm_gallery.core.tasks.base import Task
+from rm_gallery.core.templates import BasePromptTemplate, PointwiseTrainTemplate
+
+
+class PointwiseTask(Task[int]):
+    """A score from 0 to 4; the reward falls with the distance to the label."""
+
+    name: ClassVar[str] = "pointwise"
+    template: type[BasePromptTemplate] = PointwiseTrainTemplate
+    default_reward: ClassVar[str] = "exp_decay"
+    default_instruction: ClassVar[str] = (
+        "Rate how helpful the response is to the query on a scale from 0 (not helpful) to 4 (very helpful)."
+    )
+    label: ClassVar[str] = "helpfulness"
+    scale: ClassVar[range] = range(5)
+
+    def prompt(self, row: Row) -> str:
+        sample = Sample.from_row(row)
+        return self.template.format(
+            enable_thinking=self.think,
+            task=self.instruction,
+            query=conversation_text(sample.input),
+            response=sample.response,
+        )
+
+    def verdicts(self) -> range:
+        return self.scale
+
+    def parse(self, text: str) -> int:
+        return int(getattr(self.template.parse(text), self._field))
+
+    def format(self, verdict: int) -> str:
+        return self.template(**{self._field: verdict}).to_text()
+
+    def truth(self, row: Row) -> int:
+        value = row.get(self.label)
+        if value is None:
+            value = Sample.from_row(row).labels.get(self.label)
+        try:
+            return self.check_truth(value)
+        except DataError as error:
+            raise DataError(f"{row_name(row)}: {error}") from None
+
+    def check_truth(self, value: Any) -> int:
+        if isinstance(value, Mapping):
+            value = value.get(self.label)
+        # a label that passed through pandas or NumPy may be 3.0 or int64(3); True and "3" are not labels
+        number = value.item() if hasattr(value, "item") else value
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or number not in self.scale:
+            raise DataError(
+                f"the label {self.label!r} is {value!r}, expected a whole number from {self.scale[0]} to "
+                f"{self.scale[-1]}"
+            )
+        return int(number)
+
+    def scored(self, predicted: int | None, true: int) -> dict[str, Any]:
+        worst = float(self.scale[-1] - self.scale[0])
+        return {
+            f"predicted_{self.label}": -1 if predicted is None else predicted,
+            f"true_{self.label}": true,
+            "abs_error": worst if predicted is None else float(abs(predicted - true)),
+        }
+
+    @property
+    def _field(self) -> str:
+        return next(iter(self.template.verdict_fields()))
