@@ -41,7 +41,7 @@ class PairwiseTask(Task[str]):
         return str(getattr(self.template.parse(text), "preference"))  # noqa: B009 - a subclass's field
 
     def format(self, verdict: str) -> str:
-        return self.template(preference=verdict).to_text()
+        return self.template.model_validate({"preference": verdict}).to_text()
 
     def truth(self, row: Row) -> str:
         return Pair.from_row(row).preferred

@@ -30,10 +30,8 @@ def after_reasoning(text: str) -> str:
     Raises:
         InvalidVerdict: a `<think>` is still open at the end, so no verdict was reached.
     """
-    last = None
-    for last in _tag(THINK, closing=True).finditer(text):
-        pass
-    rest = text[last.end() :] if last else text
+    end = max((match.end() for match in _tag(THINK, closing=True).finditer(text)), default=0)
+    rest = text[end:]
     if _tag(THINK).search(rest):
         raise InvalidVerdict("the reasoning was opened with <think> and never closed, so there is no verdict")
     return rest

@@ -1,0 +1,5 @@
+"""`rmg`: evaluate."""
+
+
+def evaluate() -> None:
+    """(being written)"""

@@ -1,0 +1,5 @@
+"""`rmg`: quickstart."""
+
+
+def quickstart() -> None:
+    """(being written)"""

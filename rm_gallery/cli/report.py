@@ -1,0 +1,5 @@
+"""`rmg`: report."""
+
+
+def report() -> None:
+    """(being written)"""

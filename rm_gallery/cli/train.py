@@ -1,0 +1,5 @@
+"""`rmg`: train."""
+
+
+def train() -> None:
+    """(being written)"""
