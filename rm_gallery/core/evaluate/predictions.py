@@ -1,0 +1,200 @@
+"""`Predictions`: everything one evaluation observed, row by row, in columns."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from rm_gallery.core.data.samples import Pair, Row, Sample, conversation_text, row_name
+from rm_gallery.core.errors import ConfigError, DataError
+from rm_gallery.core.tasks import Task
+
+Kind = Literal["pointwise", "pairwise"]
+Verdict = int | str
+_HEADER = ("kind", "labels")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a judge (or a baseline) answered to N rows. Every column is a tuple of length N.
+
+    Attributes:
+        kind: `pointwise` (whole scores) or `pairwise` (`A`, `B`, `tie`).
+        labels: every legal verdict in the order of the scale.
+        unique_id: the row's name.
+        cluster: the id of the row's prompt; rows that share it are resampled together.
+        truth: the row's label.
+        predicted: the verdict, or None where the output held no legal one.
+        reward: what the output earned; an invalid one earned the task's `invalid_reward`.
+        text: the raw output.
+        query: the conversation that was judged, as one text.
+        response: the response that was judged; of a pair, the first.
+        response_b: the second response of a pair, else "".
+        words: length of `response` in words.
+        words_b: length of `response_b` in words (0 where there is none).
+        group: of a pair, the id shared with the same two responses in the other order; else "".
+        order: of a pair, `forward` for the order met first in the file and `swapped` for the other; else "".
+    """
+
+    kind: Kind
+    labels: tuple[Verdict, ...]
+    unique_id: tuple[str, ...]
+    cluster: tuple[str, ...]
+    truth: tuple[Verdict, ...]
+    predicted: tuple[Verdict | None, ...]
+    reward: tuple[float, ...]
+    text: tuple[str, ...]
+    query: tuple[str, ...]
+    response: tuple[str, ...]
+    response_b: tuple[str, ...]
+    words: tuple[int, ...]
+    words_b: tuple[int, ...]
+    group: tuple[str, ...]
+    order: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(getattr(self, name)) for name in columns()}
+        if len(set(lengths.values())) > 1:
+            raise DataError(f"the columns of the predictions differ in length: {lengths}")
+
+    def __len__(self) -> int:
+        return len(self.unique_id)
+
+    def take(self, indices: Sequence[int]) -> Predictions:
+        """The rows at `indices`, in that order."""
+        picked = {name: tuple(getattr(self, name)[i] for i in indices) for name in columns()}
+        return Predictions(self.kind, self.labels, **picked)
+
+    def aligned_to(self, other: Predictions) -> Predictions:
+        """These rows in the order of `other`.
+
+        Raises:
+            DataError: the two do not hold the same rows with the same labels.
+        """
+        mine = self
+        if self.unique_id != other.unique_id:
+            position = {name: i for i, name in enumerate(self.unique_id)}
+            if len(position) != len(self) or sorted(self.unique_id) != sorted(other.unique_id):
+                raise DataError(
+                    f"the two evaluations hold different rows ({len(self)} and {len(other)}, matched by "
+                    "unique_id); a difference needs the same rows judged twice"
+                )
+            mine = self.take([position[name] for name in other.unique_id])
+        if mine.truth != other.truth or mine.cluster != other.cluster:
+            raise DataError("the two evaluations hold the same unique_ids with other labels or prompts")
+        return mine
+
+    def to_parquet(self, path: str | os.PathLike[str]) -> None:
+        """Write the columns; the same predictions give the same bytes. Never leaves a half-written file."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        verdict = pa.int64() if self.kind == "pointwise" else pa.string()
+        types = {"truth": verdict, "predicted": verdict, "reward": pa.float64()}
+        types |= {"words": pa.int64(), "words_b": pa.int64()}
+        arrays = {name: pa.array(getattr(self, name), types.get(name, pa.string())) for name in columns()}
+        header = {"rm_gallery.kind": self.kind, "rm_gallery.labels": " ".join(map(str, self.labels))}
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.tmp")
+        pq.write_table(pa.table(arrays).replace_schema_metadata(header), temporary)
+        temporary.replace(target)
+
+    @classmethod
+    def from_parquet(cls, path: str | os.PathLike[str]) -> Predictions:
+        """Read what `to_parquet` wrote. Raises `DataError` where the file is something else."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            table = pq.read_table(path)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise DataError(f"{path} cannot be read as Parquet: {error}") from error
+        header = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+        missing = [name for name in columns() if name not in table.column_names]
+        if missing or "rm_gallery.kind" not in header:
+            raise DataError(f"{path} is not a file of predictions written by rmg eval (missing: {missing})")
+        kind = header["rm_gallery.kind"]
+        labels = header["rm_gallery.labels"].split()
+        return cls(
+            kind="pointwise" if kind == "pointwise" else "pairwise",
+            labels=tuple(int(label) if kind == "pointwise" else label for label in labels),
+            **{name: tuple(table.column(name).to_pylist()) for name in columns()},
+        )
+
+
+def columns() -> tuple[str, ...]:
+    """The names of the columns of `Predictions`."""
+    return tuple(field.name for field in fields(Predictions) if field.name not in _HEADER)
+
+
+def task_kind(task: Task[Any]) -> Kind:
+    """Which set of metrics a task's verdicts call for.
+
+    Raises:
+        ConfigError: its verdicts are neither whole scores nor preferences.
+    """
+    labels = tuple(task.verdicts())
+    if all(isinstance(label, int) for label in labels):
+        return "pointwise"
+    if set(labels) == {"A", "B", "tie"}:
+        return "pairwise"
+    raise ConfigError(
+        f"the task {task.name!r} gives verdicts such as {labels[0]!r}; evaluation measures whole scores and the "
+        "preferences A, B and tie"
+    )
+
+
+def score_outputs(task: Task[Any], rows: Sequence[Row], texts: Sequence[str]) -> Predictions:
+    """Read and reward a judge's outputs with the task's own parser and reward.
+
+    Args:
+        task: what was asked.
+        rows: N labelled rows.
+        texts: the N raw outputs, in the same order.
+
+    Raises:
+        DataError: a label is missing or bad (names the row), or the lengths differ. An output that holds no
+            legal verdict is not an error: `predicted` is None.
+    """
+    if len(rows) != len(texts):
+        raise DataError(f"{len(rows)} rows and {len(texts)} outputs: each row needs exactly one output")
+    kind = task_kind(task)
+    table: dict[str, list[Any]] = {name: [] for name in columns()}
+    first_order: dict[str, str] = {}
+    for row, text in zip(rows, texts, strict=True):
+        truth = task.truth(row)
+        predicted, reward = task.score_text(text, truth)
+        values: dict[str, Any] = {
+            "unique_id": row_name(row),
+            "cluster": task.cluster(row),
+            "truth": truth,
+            "predicted": predicted,
+            "reward": float(reward),
+            "text": text,
+            **_content(row, kind, first_order),
+        }
+        for name, column in table.items():
+            column.append(values[name])
+    return Predictions(kind, tuple(task.verdicts()), **{name: tuple(table[name]) for name in table})
+
+
+def _content(row: Row, kind: Kind, first_order: dict[str, str]) -> dict[str, Any]:
+    """The columns that describe what was judged; `first_order` remembers which response stood first."""
+    if kind == "pointwise":
+        sample = Sample.from_row(row)
+        query, a, b, group, order = conversation_text(sample.input), sample.response, "", "", ""
+    else:
+        pair = Pair.from_row(row)
+        query, a, b = conversation_text(pair.input), pair.response_a, pair.response_b
+        # The group is what the two orders have in common. Taking it from the texts holds for every source,
+        # also for files whose metadata does not name it.
+        both = "\x1e".join(sorted((a, b)))
+        group = hashlib.sha256(f"{query}\x1d{both}".encode()).hexdigest()[:16]
+        order = "forward" if a == first_order.setdefault(group, a) else "swapped"
+    words = {"words": len(a.split()), "words_b": len(b.split())}
+    return {"query": query, "response": a, "response_b": b, "group": group, "order": order, **words}
