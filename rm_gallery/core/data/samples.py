@@ -62,10 +62,10 @@ class Sample:
             input=conversation(row),
             response=output["content"],
             labels=output["label"],
-            unique_id=row_name(row),
-            data_source=str(row.get("data_source", "unknown")),
-            task_category=str(row.get("task_category", "general")),
-            metadata=_decoded(row.get("metadata")) or {},
+            unique_id=str(row.get("unique_id") or ""),
+            data_source=str(row.get("data_source") or "unknown"),
+            task_category=str(row.get("task_category") or "general"),
+            metadata=_metadata(row),
         )
 
 
@@ -118,7 +118,7 @@ class Pair:
         outputs = _outputs(row)
         if len(outputs) != 2:
             raise DataError(f"{row_name(row)}: a pair needs two responses in `output`, found {len(outputs)}")
-        metadata = _decoded(row.get("metadata")) or {}
+        metadata = _metadata(row)
         preferred = row.get("preferred", metadata.get("preferred"))
         if preferred not in _OTHER:
             raise DataError(f"{row_name(row)}: `preferred` is {preferred!r}, expected 'A', 'B' or 'tie'")
@@ -129,10 +129,11 @@ class Pair:
             response_b=outputs[1]["content"],
             preferred=cast(Preferred, preferred),
             strength=int(strength or 0),
-            unique_id=row_name(row),
-            data_source=str(row.get("data_source", "unknown")),
-            task_category=str(row.get("task_category", "general")),
-            metadata={key: value for key, value in metadata.items() if not key.startswith("prefer")},
+            unique_id=str(row.get("unique_id") or ""),
+            data_source=str(row.get("data_source") or "unknown"),
+            task_category=str(row.get("task_category") or "general"),
+            # `to_row` puts the labels there too, where older readers look for them
+            metadata={k: v for k, v in metadata.items() if k not in ("preferred", "preference_strength")},
         )
 
 
@@ -141,8 +142,10 @@ def conversation(row: Row) -> tuple[Message, ...]:
     turns = _decoded(row.get("input"))
     if isinstance(turns, str):
         turns = [{"role": "user", "content": turns}]
-    if not isinstance(turns, Iterable):
+    if not isinstance(turns, list | tuple):
         turns = []
+    if not all(isinstance(turn, Mapping) and "role" in turn and "content" in turn for turn in turns):
+        raise DataError(f"{row_name(row)}: every message of `input` needs a `role` and a `content`")
     messages = tuple(Message(str(turn["role"]), str(turn["content"])) for turn in turns)
     if not messages or not messages[-1].content.strip():
         raise DataError(f"{row_name(row)}: `input` holds no query; it must be a list of chat messages")
@@ -170,6 +173,12 @@ def _decoded(value: Any) -> Any:
         except json.JSONDecodeError:
             return value
     return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _metadata(row: Row) -> dict[str, Any]:
+    """`metadata` without its nulls: Parquet gives every row every key."""
+    metadata = _decoded(row.get("metadata")) or {}
+    return {key: value for key, value in metadata.items() if value is not None}
 
 
 def _outputs(row: Row) -> list[dict[str, Any]]:

@@ -1,0 +1,151 @@
+"""Converters of one's own tables: `configs.columns` says which of our fields stands in which column.
+
+source: columns_pointwise
+columns: {prompt: question, response: answer, helpfulness: stars}
+
+source: columns_pairwise
+columns: {prompt: question, response_1: left, response_2: right, preferred: winner}
+columns: {prompt: question, chosen: better, rejected: worse}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rm_gallery.core.data.converters import (
+    BadRow,
+    Converter,
+    category,
+    register_converter,
+    text,
+    whole_number,
+)
+from rm_gallery.core.data.samples import Message, Pair, Preferred, Row, Sample, conversation
+from rm_gallery.core.errors import ConfigError, DataError, nearest
+
+
+_OURS = ("unique_id", "input", "output", "data_source", "task_category", "metadata")
+
+
+@register_converter("columns_pointwise")
+class ColumnsPointwiseConverter(Converter):
+    """`prompt`, `response`, and every other name is a label from 0 to 4, as `helpfulness`.
+
+    A `prompt` is a text or a list of chat messages.
+    """
+
+    kind = "pointwise"
+    takes_columns = True
+
+    def __init__(self, columns: Mapping[str, Any] | None = None, name: str = "") -> None:
+        self.columns = _checked(columns, ("prompt", "response"))
+        self.label_names = tuple(key for key in self.columns if key not in ("prompt", "response"))
+        self.name = name or "columns"
+        taken = [label for label in self.label_names if label in _OURS]
+        if taken:
+            raise ConfigError(f"configs.columns.{taken[0]}: a label cannot be named so, the export uses it")
+        if not self.label_names:
+            raise ConfigError("configs.columns names no label: add one, as `helpfulness: stars`")
+
+    def parse(self, row: Row) -> Sample:
+        first, *others = self.label_names
+        labels = {first: whole_number(row, self.columns[first], 0, 4)}
+        for label in others:
+            value = whole_number(row, self.columns[label], 0, 4, optional=True)
+            if value is not None:
+                labels[label] = value
+        return Sample(
+            input=_turns(row, self.columns["prompt"]),
+            response=text(row, self.columns["response"]),
+            labels=labels,
+            data_source=self.name,
+            task_category=category(row),
+        )
+
+
+@register_converter("columns_pairwise")
+class ColumnsPairwiseConverter(Converter):
+    """`prompt`, and `response_1, response_2` with `preferred` or `preference_strength`, or `chosen, rejected`.
+
+    `preferred` holds A, B or tie, 1 or 2, `response_1` or `response_2`, or the name of the column it means.
+    `preference_strength` is a whole number from -3 to 3, positive where the second response is better.
+    """
+
+    kind = "pairwise"
+    takes_columns = True
+
+    def __init__(self, columns: Mapping[str, Any] | None = None, name: str = "") -> None:
+        self.name = name or "columns"
+        if "chosen" in (columns or {}) or "rejected" in (columns or {}):
+            self.columns = _checked(columns, ("prompt", "chosen", "rejected"), ())
+        else:
+            verdicts = ("preferred", "preference_strength")
+            self.columns = _checked(columns, ("prompt", "response_1", "response_2"), verdicts)
+            if not any(key in self.columns for key in verdicts):
+                raise ConfigError("configs.columns: `preferred` or `preference_strength` is missing")
+
+    def parse(self, row: Row) -> Pair:
+        columns = self.columns
+        first, second = (columns.get(key, "") for key in ("response_1", "response_2"))
+        preferred: Preferred
+        if "chosen" in columns:
+            first, second, preferred, strength = columns["chosen"], columns["rejected"], "A", -1
+        elif "preference_strength" in columns:
+            strength = whole_number(row, columns["preference_strength"], -3, 3)
+            preferred = "B" if strength > 0 else "A" if strength < 0 else "tie"
+        else:
+            preferred = self._preferred(row, columns["preferred"])
+            strength = {"A": -1, "B": 1, "tie": 0}[preferred]
+        return Pair(
+            input=_turns(row, columns["prompt"]),
+            response_a=text(row, first),
+            response_b=text(row, second),
+            preferred=preferred,
+            strength=strength,
+            data_source=self.name,
+            task_category=category(row),
+        )
+
+    def _preferred(self, row: Row, column: str) -> Preferred:
+        value = row.get(column)
+        if value is None:
+            raise BadRow(f"{column} is missing")
+        word = str(value).strip().lower()
+        if word == "tie":
+            return "tie"
+        if word in ("a", "1", "response_1", self.columns["response_1"].lower()):
+            return "A"
+        if word in ("b", "2", "response_2", self.columns["response_2"].lower()):
+            return "B"
+        raise BadRow(f"{column} is none of A, B and tie", value)
+
+
+def _checked(
+    columns: Mapping[str, Any] | None, needed: tuple[str, ...], optional: tuple[str, ...] | None = None
+) -> dict[str, str]:
+    """The mapping with all `needed` keys, and no others than `optional` unless that is None."""
+    found = dict(columns or {})
+    for key, column in found.items():
+        if not isinstance(column, str):
+            raise ConfigError(f"configs.columns.{key} is {column!r}, expected the name of a column")
+        if optional is not None and key not in (*needed, *optional):
+            known = [*needed, *optional]
+            raise ConfigError(f"configs.columns.{key}: known are {', '.join(known)}.{nearest(key, known)}")
+    missing = [key for key in needed if key not in found]
+    if missing:
+        raise ConfigError(
+            f"configs.columns.{missing[0]} is missing: it names the column that holds it, "
+            f"as `columns: {{{', '.join(f'{key}: my_{key}' for key in needed)}}}`"
+        )
+    return found
+
+
+def _turns(row: Row, column: str) -> tuple[Message, ...]:
+    value = row.get(column)
+    if value is None or isinstance(value, str):
+        return (Message("user", str(text(row, column))),)
+    try:
+        return conversation({"input": value})
+    except DataError:
+        raise BadRow(f"{column} is neither a text nor a list of chat messages", value) from None
