@@ -1,5 +1,27 @@
-"""`rmg`: report."""
+"""`rmg report`: one HTML file from evaluations and training runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
 
 
-def report() -> None:
-    """(being written)"""
+def report(
+    folders: list[Path] = typer.Argument(
+        ..., metavar="DIR...", help="Output folders of rmg eval and of rmg train, in the order to show them."
+    ),
+    out: Path = typer.Option(Path("report.html"), help="The file to write."),
+) -> None:
+    """Write one self-contained HTML report of evaluations and training runs.
+
+    Evaluations of the same rows are compared: the first is "before", the last is "after".
+
+    Example:
+
+    rmg report runs/eval/base runs/train runs/eval/trained --out report.html
+    """
+    from rm_gallery.core.evaluate.report import read_inputs, write_report
+
+    write_report(out, read_inputs(folders))
+    typer.echo(f"Written to {out}. Open it in a browser; it loads nothing from the network.")

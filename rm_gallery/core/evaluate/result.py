@@ -162,6 +162,14 @@ def headline(result: EvalResult, name: str = "best_constant") -> str:
     return f"{start}no proven difference, {interval}."
 
 
+def strongest_baseline(result: EvalResult) -> str:
+    """The name of the baseline with the highest mean reward; `best_constant` where none exceeds it."""
+    computed = [found for found in result.baselines if found.metrics is not None]
+    best = max(computed, key=lambda found: (found.metrics or {})[HEADLINE].value)
+    constant = result.baseline("best_constant").metrics or {}
+    return best.name if (best.metrics or {})[HEADLINE].value > constant[HEADLINE].value else "best_constant"
+
+
 def write_result(folder: str | Path, result: EvalResult) -> None:
     """Write predictions.parquet, summary.json and, last, metrics.json into a folder."""
     target = Path(folder)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from rm_gallery.core.evaluate.result import EvalResult, headline
+from rm_gallery.core.evaluate.result import EvalResult, headline, strongest_baseline
 from rm_gallery.core.evaluate.statistics import Estimate
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ def sentences(result: EvalResult) -> list[str]:
     """What stands below the table: the comparison, the invalid outputs, and every note."""
     invalid, n = round(result.metrics["invalid"].value), len(result.predictions)
     found = [headline(result)]
+    if (strongest := strongest_baseline(result)) != "best_constant":
+        found.append(headline(result, strongest))
     found.append(f"Invalid outputs: {invalid} of {n} ({invalid / n:.1%}).")
     found += [f"{name}: {e.reason}." for name, e in result.metrics.items() if e.reason]
     notes: dict[str, list[str]] = {}
