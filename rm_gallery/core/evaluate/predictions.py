@@ -141,7 +141,7 @@ def task_kind(task: Task[Any]) -> Kind:
     labels = tuple(task.verdicts())
     if all(isinstance(label, int) for label in labels):
         return "pointwise"
-    if set(labels) == {"A", "B", "tie"}:
+    if sorted(map(str, labels)) == ["A", "B", "tie"]:
         return "pairwise"
     raise ConfigError(
         f"the task {task.name!r} gives verdicts such as {labels[0]!r}; evaluation measures whole scores and the "

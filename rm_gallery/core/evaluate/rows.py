@@ -9,6 +9,7 @@ from typing import Any
 
 from rm_gallery.core.data.samples import Row
 from rm_gallery.core.errors import DataError
+from rm_gallery.core.evaluate.predictions import task_kind
 from rm_gallery.core.tasks import Task
 
 
@@ -43,8 +44,10 @@ def check_rows(task: Task[Any], rows: Sequence[Row]) -> None:
     """Build every question and read every label once, so that nothing fails after the model has loaded.
 
     Raises:
+        ConfigError: the task's verdicts are neither whole scores nor preferences.
         DataError: a row has no query, no response, or a missing or bad label; names it.
     """
+    task_kind(task)
     for row in rows:
         task.messages(row)
         task.truth(row)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from rm_gallery.core.data.samples import Row
 from rm_gallery.core.evaluate.predictions import Predictions, score_outputs
+from rm_gallery.core.evaluate.rows import check_rows
 from rm_gallery.core.tasks import Task
 
 _WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".json", ".jinja", ".model", ".txt")
@@ -90,10 +91,10 @@ def run_evaluation(
         progress: called with the number of rows answered since the last call.
 
     Raises:
+        ConfigError: the task's verdicts are neither whole scores nor preferences.
         DataError: a row cannot be asked about or has no legal label, before the judge is asked anything.
     """
-    for row in rows:
-        task.truth(row)
+    check_rows(task, rows)
     conversations = [task.messages(row) for row in rows]
     keys = [_key(fingerprint, max_new_tokens, conversation) for conversation in conversations]
     texts = {} if journal is None else journal.texts

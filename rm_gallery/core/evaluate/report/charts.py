@@ -68,7 +68,7 @@ def curve(run: TrainingRun, metric: str, title: str, name: str) -> Markup | None
         axes.locator_params(axis="x", integer=True, nbins=6)
         axes.locator_params(axis="y", nbins=5)
 
-    return _svg(draw, name, f"{title} against training step", 4.6, 2.7)
+    return _svg(draw, name, f"{title} against training step", 4.0, 2.5)
 
 
 def intervals(systems: Sequence[tuple[str, Estimate, bool]], label: str, name: str) -> Markup:
@@ -97,7 +97,7 @@ def intervals(systems: Sequence[tuple[str, Estimate, bool]], label: str, name: s
         axes.set_xlabel(label)
         axes.locator_params(axis="x", nbins=6)
 
-    return _svg(draw, name, f"{label} of each system with its interval", 5.6, 0.9 + 0.42 * len(systems))
+    return _svg(draw, name, f"{label} of each system with its interval", 4.4, 0.9 + 0.4 * len(systems))
 
 
 def histogram(predictions: Predictions, title: str, name: str) -> Markup:
@@ -119,11 +119,11 @@ def histogram(predictions: Predictions, title: str, name: str) -> Markup:
         axes.tick_params(axis="x", length=0)
         axes.set_title(title, pad=20)
         axes.text(0, 1.03, "label", color="#5b616b", transform=axes.transAxes, fontsize=10)
-        axes.text(0.13, 1.03, "verdict of the judge", color=BLUE, transform=axes.transAxes, fontsize=10)
+        axes.text(0.15, 1.03, "verdict of the judge", color=BLUE, transform=axes.transAxes, fontsize=10)
         axes.set_ylabel("rows")
         axes.set_ylim(0, max(*truth, *given, 1) * 1.12)
 
-    return _svg(draw, name, f"{title}: labels and verdicts by value", 4.6, 2.9)
+    return _svg(draw, name, f"{title}: labels and verdicts by value", 4.2, 2.7)
 
 
 def _count(axes: Any, x: float, count: int, color: str) -> None:
@@ -159,9 +159,10 @@ def _label_ends(axes: Any, ends: Sequence[tuple[float, float, str, str]]) -> Non
 
 
 def _moving_average(values: Sequence[float]) -> list[float]:
-    """The mean of the last tenth of the steps so far (at least 1, at most 20)."""
-    window = max(1, min(20, len(values) // 10))
-    return [sum(values[max(0, i + 1 - window) : i + 1]) / min(window, i + 1) for i in range(len(values))]
+    """The mean over a window centred on each step: a tenth of the run, at most 21 steps, cut at its ends."""
+    half = min(10, len(values) // 20)
+    around = [values[max(0, i - half) : i + half + 1] for i in range(len(values))]
+    return [sum(part) / len(part) for part in around]
 
 
 def _svg(draw: Any, name: str, description: str, width: float, height: float) -> Markup:

@@ -25,7 +25,7 @@ _CURVES = {
 }
 _LESS_IS_BETTER = {"mae", "mae_parsed", "invalid", "flip_rate"}
 _NEITHER = {"first_position_rate"}
-_SHOWN = 1500
+_SHOWN = 900
 _EXAMPLES = 10
 
 
