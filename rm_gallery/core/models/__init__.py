@@ -1,0 +1,1 @@
+"""Language models: weights from packages and folders, and the computations a judge needs of them."""

@@ -1,0 +1,135 @@
+"""Score and continue many completions of few prompts, with each distinct prompt encoded once.
+
+The samples of a GRPO group, like the legal verdicts of one question, share their prompt. Here the prompt's keys
+and values are computed once, then repeated for its completions; gradients flow back through the repetition. The
+result equals the plain computation of every (prompt, completion) row up to rounding: attention of a completion
+token over the prompt sees the same keys and values either way, because a causal prompt does not see what follows.
+
+Shapes: P distinct prompts of L tokens, padded on the left; R completions of K tokens, padded on the right;
+`rows[r]` is the prompt of completion r.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from rm_gallery.core.errors import ConfigError
+
+_TOKENS_PER_CHUNK = 1024
+"""Verdict positions projected to the vocabulary at once: 1,024 x 150k x 4 bytes is 0.6 GB."""
+# Models with one of these set transform their logits after the head; the plain computation knows how.
+_LOGIT_TRANSFORMS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
+
+
+class TokenScores(NamedTuple):
+    """Per completion token, (R, K), zero where `completion_mask` is: log-probability and entropy in nats."""
+
+    log_probs: torch.Tensor
+    entropy: torch.Tensor
+
+
+def add_shared_prefix(model: Any) -> None:
+    """Let `model(..., prefix_rows=rows, …)` return `TokenScores`; without that argument nothing changes.
+
+    It is a forward of the model itself, not a function beside it, so that wrappers (data parallel, sharding,
+    adapters, autocast) see an ordinary call.
+
+    Raises:
+        ConfigError: the model transforms its logits in a way that is not reproduced here.
+    """
+    config = model.config.get_text_config()
+    present = [name for name in _LOGIT_TRANSFORMS if getattr(config, name, None) not in (None, 1.0)]
+    if present:
+        raise ConfigError(f"this model sets {', '.join(present)}: set model.shared_prefix to false for it")
+    original = model.forward
+
+    @functools.wraps(original)  # `generate` validates its arguments against the signature
+    def forward(self: Any, *args: Any, prefix_rows: torch.Tensor | None = None, **kwargs: Any) -> Any:
+        if prefix_rows is None:
+            return original(*args, **kwargs)
+        return score_completions(self, prefix_rows, **kwargs)
+
+    model.forward = types.MethodType(forward, model)
+
+
+def distinct_prompts(ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Find the distinct rows of left-padded prompts: (ids (P, L'), mask (P, L'), rows (R,)), padding trimmed."""
+    first = int(mask.any(dim=0).int().argmax())
+    ids, mask = ids[:, first:], mask[:, first:]
+    keys: dict[tuple[int, ...], int] = {}
+    rows, firsts = [], []
+    for index, (row, keep) in enumerate(zip(ids.tolist(), mask.bool().tolist(), strict=True)):
+        # the mask is part of the key through the length: padding may be any token
+        key = tuple(token for token, real in zip(row, keep, strict=True) if real)
+        if key not in keys:
+            keys[key] = len(keys)
+            firsts.append(index)
+        rows.append(keys[key])
+    return ids[firsts], mask[firsts], torch.tensor(rows, device=ids.device)
+
+
+def encode_prompts(model: Any, ids: torch.Tensor, mask: torch.Tensor, rows: torch.Tensor) -> tuple[Any, torch.Tensor]:
+    """Run the backbone over the prompts; returns (cache repeated to R rows, last hidden state (R, D))."""
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    output = model.base_model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True)
+    cache = output.past_key_values
+    cache.batch_select_indices(rows)
+    return cache, output.last_hidden_state[:, -1][rows]
+
+
+def score_completions(
+    model: Any,
+    rows: torch.Tensor,
+    *,
+    prompt_ids: torch.Tensor,
+    prompt_mask: torch.Tensor,
+    completion_ids: torch.Tensor,
+    completion_mask: torch.Tensor,
+    temperature: float = 1.0,
+) -> TokenScores:
+    """Log-probabilities of the completions under `model`, each prompt encoded once (shapes: see the module)."""
+    cache, last = encode_prompts(model, prompt_ids, prompt_mask, rows)
+    hidden = last.unsqueeze(1)
+    if completion_ids.size(1) > 1:
+        mask = torch.cat([prompt_mask[rows], completion_mask[:, :-1]], dim=1)
+        positions = (mask.cumsum(1) - 1)[:, prompt_ids.size(1) :]
+        output = model.base_model(
+            input_ids=completion_ids[:, :-1],
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        hidden = torch.cat([hidden, output.last_hidden_state], dim=1)
+    real = completion_mask.bool()
+    log_probs, entropy = _project(model.get_output_embeddings(), hidden[real], completion_ids[real], temperature)
+    # masked_scatter keeps the result connected to the model even where no token is real
+    blank = hidden.new_zeros(real.shape, dtype=torch.float32) + 0 * hidden[..., 0].float()
+    return TokenScores(blank.masked_scatter(real, log_probs), blank.detach().masked_scatter(real, entropy))
+
+
+def _project(
+    head: Any, hidden: torch.Tensor, labels: torch.Tensor, temperature: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probability of each label and entropy of its distribution, in chunks that backward recomputes."""
+
+    def chunk(h: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = head(h).float() / temperature
+        normaliser = logits.logsumexp(-1)
+        chosen = logits.gather(-1, y.unsqueeze(-1)).squeeze(-1) - normaliser
+        with torch.no_grad():
+            entropy = normaliser - (torch.softmax(logits, -1) * logits).sum(-1)
+        return chosen, entropy
+
+    pieces = list(zip(hidden.split(_TOKENS_PER_CHUNK), labels.split(_TOKENS_PER_CHUNK), strict=True))
+    if len(pieces) == 1 or not torch.is_grad_enabled():
+        results = [chunk(h, y) for h, y in pieces]
+    else:
+        results = [checkpoint(chunk, h, y, use_reentrant=False) for h, y in pieces]
+    chosen, entropy = zip(*results, strict=True)
+    return torch.cat(chosen), torch.cat(entropy)

@@ -1,0 +1,119 @@
+"""Loading and saving causal language models with transformers (and adapters with PEFT)."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from rm_gallery.core.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+
+def convert_gguf(source: Path, folder: Path) -> Path:
+    """Write the GGUF file `source` as a Hugging Face folder, complete or not at all.
+
+    A model that transformers loaded from a GGUF refuses `save_pretrained`, so a clean one is built from the
+    configuration and given the weights.
+    """
+    place = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
+    with quiet_transformers():
+        tokenizer = AutoTokenizer.from_pretrained(**place)
+        loaded = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
+        config = loaded.config
+        for leftover in ("quantization_config", "_model_name_or_path"):
+            if hasattr(config, leftover):
+                delattr(config, leftover)
+        clean = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        clean.load_state_dict(loaded.state_dict())
+        clean.tie_weights()
+        clean.generation_config = loaded.generation_config
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            part = Path(scratch) / folder.name
+            clean.save_pretrained(part)
+            tokenizer.save_pretrained(part)
+            part.replace(folder)
+    return folder
+
+
+def load_tokenizer(path: str | Path, *, trust_remote_code: bool = False) -> Any:
+    """The tokenizer of a folder or hub id, padding on the left.
+
+    Raises:
+        ConfigError: there is none at `path`, or it has no chat template.
+    """
+    _check_exists(path)
+    try:
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left", trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"no tokenizer at {path}: {error}") from None
+    if not tokenizer.chat_template:
+        raise ConfigError(f"the tokenizer at {path} has no chat template: use an instruction-tuned model")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token  # padding is told by the attention mask, never by the id
+    return tokenizer
+
+
+def load_model(path: str | Path, *, dtype: torch.dtype = torch.float32, trust_remote_code: bool = False) -> Any:
+    """A causal language model from a folder or hub id; LoRA adapters are merged into their base in memory.
+
+    Raises:
+        ConfigError: there is none at `path`.
+    """
+    _check_exists(path)
+    try:
+        with quiet_transformers():
+            if (Path(path) / "adapter_config.json").is_file():
+                from peft import AutoPeftModelForCausalLM
+
+                adapted = AutoPeftModelForCausalLM.from_pretrained(
+                    path, dtype=dtype, trust_remote_code=trust_remote_code
+                )
+                return adapted.merge_and_unload()
+            return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"no model could be loaded from {path}: {error}") from None
+
+
+def default_device() -> torch.device:
+    """The first accelerator, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("cpu")
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Silence transformers' bars and advice around a load; errors still raise."""
+    bars, level = transformers.logging.is_progress_bar_enabled(), transformers.logging.get_verbosity()
+    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()
+    try:
+        # the GGUF reader's bar is not under transformers' control
+        with open(os.devnull, "w", encoding="utf-8") as void, contextlib.redirect_stderr(void):
+            yield
+    finally:
+        transformers.logging.set_verbosity(level)
+        if bars:
+            transformers.logging.enable_progress_bar()
+
+
+def _check_exists(path: str | Path) -> None:
+    text = str(path)
+    looks_local = text.startswith((".", "/", "~")) or os.sep in text.rstrip("/") and text.count("/") != 1
+    folder = Path(text).expanduser()
+    if folder.is_dir() and not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
+        raise ConfigError(f"{folder} holds no model: there is neither config.json nor adapter_config.json in it")
+    if looks_local and not folder.is_dir():
+        raise ConfigError(f"there is no model folder {folder}; `rmg models fetch smollm2-135m-instruct` gets a small one")
