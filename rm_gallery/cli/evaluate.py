@@ -64,7 +64,8 @@ def evaluate(
 
     from rm_gallery.core.judge import LocalJudge
 
-    judge = LocalJudge.load(model)
+    judge = LocalJudge.load(model, batch_size=batch_size)
+    reasons = judged.think or judge.reasoning_model
     journal = Journal(folder / "judgments.jsonl")
     start, known = time.perf_counter(), len(journal.texts)
     try:
@@ -73,7 +74,7 @@ def evaluate(
                 judged,
                 judge,
                 rows,
-                max_new_tokens=max_new_tokens or (2048 if judged.think else 32),
+                max_new_tokens=max_new_tokens or (2048 if reasons else 32),
                 batch_size=batch_size,
                 journal=journal,
                 fingerprint=model_fingerprint(model),
@@ -119,12 +120,10 @@ def evaluate(
 def _task(model: str, name: str | None, rows: list[dict[str, Any]]) -> Task[Any]:
     from rm_gallery.core.evaluate.rows import infer_task
     from rm_gallery.core.tasks import get_task
+    from rm_gallery.core.tasks.saved import load_saved_task
 
-    saved: Task[Any] | None = None
-    if (Path(model) / "rm_gallery.json").is_file():
-        from rm_gallery.core.tasks.saved import load_saved_task
-
-        saved = load_saved_task(model)
+    card = load_saved_task(model)
+    saved = card.task if card else None
     inferred = infer_task(rows)
     if name is None and saved is None:
         return get_task(inferred)

@@ -14,6 +14,7 @@ from rm_gallery.core.evaluate.result import build_result, headline, read_result,
 from rm_gallery.core.evaluate.rows import load_rows
 from rm_gallery.core.evaluate.run import Journal, model_fingerprint, run_evaluation
 from rm_gallery.core.evaluate.table import print_result
+from rm_gallery.core.rewards import RewardConfig
 from rm_gallery.core.tasks import PointwiseTask, get_task
 
 from .helpers import pair_row, sample_row
@@ -23,6 +24,8 @@ ROWS = [sample_row(i, i % 5, response="word " * (i + 1)) for i in range(20)]
 
 class Echo:
     """Stands in for a model: scores a response by its length, remembers what it was asked, can be killed."""
+
+    reasoning_model = False
 
     def __init__(self, dies_after: int | None = None) -> None:
         self.asked: list[str] = []
@@ -203,6 +206,20 @@ def test_json_prints_metrics_json_and_nothing_else(command, tmp_path):
     assert json.loads(done.stdout) == json.loads((tmp_path / "out/metrics.json").read_text())
     notes = json.loads((tmp_path / "out/summary.json").read_text())["notes"]
     assert notes[0] == "Only the first 10 rows of test.parquet were evaluated."
+
+
+def test_a_saved_judge_is_asked_what_it_was_trained_on(command, tmp_path):
+    from rm_gallery.core.tasks.saved import save_task
+
+    save_task(
+        tmp_path / "model", "pointwise", PointwiseTask(RewardConfig(name="linear"), instruction="Rate it.")
+    )
+    assert command("--data", "test.parquet", "--out", "linear").exit_code == 0
+    found = json.loads((tmp_path / "linear/metrics.json").read_text())["metrics"]
+    assert found["reward"]["value"] == pytest.approx(1 - found["mae"]["value"] / 4)  # linear, not exp_decay
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(pair_row(0, "A")) + "\n")
+    done = command("--data", "pairs.jsonl")
+    assert "saved as a pointwise judge and the rows are pairwise" in str(done.exception)
 
 
 @pytest.mark.parametrize(
