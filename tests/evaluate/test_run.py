@@ -228,6 +228,7 @@ def test_a_saved_judge_is_asked_what_it_was_trained_on(command, tmp_path):
         (["--mode", "vote"], "the modes are: greedy", "a mode of later"),
         (["--data", "absent.parquet"], "no file absent.parquet", "a wrong path"),
         (["--data", "test.csv"], "expected .parquet", "another format"),
+        (["--data", "source.jsonl"], "no column input and no output", "not converted yet"),
         (["--data", "bad.jsonl"], "bad.jsonl, line 2", "a broken line has a number"),
         (["--data", "pairs.jsonl", "--task", "pointwise"], "row-0", "pairs carry no score"),
     ],
@@ -235,6 +236,7 @@ def test_a_saved_judge_is_asked_what_it_was_trained_on(command, tmp_path):
 def test_bad_input_is_one_sentence_that_says_where(command, tmp_path, arguments, error, why):
     (tmp_path / "test.csv").write_text("a,b\n")
     (tmp_path / "bad.jsonl").write_text(json.dumps(ROWS[0]) + "\n{oops\n")
+    (tmp_path / "source.jsonl").write_text('{"prompt": "q", "response": "a", "helpfulness": 3}\n')
     (tmp_path / "pairs.jsonl").write_text(json.dumps(pair_row(0, "A")) + "\n")
     data = [] if "--data" in arguments else ["--data", "test.parquet"]
     done = command(*data, *arguments)

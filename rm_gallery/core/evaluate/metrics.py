@@ -46,7 +46,7 @@ PAIRWISE = (
 _UNDEFINED = {
     "mae_parsed": "no output could be parsed",
     "kappa": "undefined: nothing parsed, or labels and verdicts are all one and the same score",
-    "spearman": "undefined: the labels or the verdicts are constant",
+    "spearman": "undefined: nothing parsed, or the labels or the verdicts are constant",
     "accuracy_untied": "every pair is labelled a tie",
     "flip_rate": "no pair was judged in both orders with both verdicts parsed",
     "first_position_rate": "no verdict prefers one of the responses",

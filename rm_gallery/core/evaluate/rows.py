@@ -17,7 +17,8 @@ def load_rows(path: str | Path, limit: int | None = None) -> list[dict[str, Any]
     """The rows of a `.parquet`, `.jsonl` or `.jsonl.gz` file, the first `limit` of them.
 
     Raises:
-        DataError: no such file, another format, a broken line (names it), or no rows.
+        DataError: no such file, another format, a broken line (names it), no rows, or source
+            data that has not been converted.
     """
     source = Path(path).expanduser()
     if not source.is_file():
@@ -32,6 +33,12 @@ def load_rows(path: str | Path, limit: int | None = None) -> list[dict[str, Any]
         )
     if not rows:
         raise DataError(f"{source} holds no rows")
+    missing = [name for name in ("input", "output") if name not in rows[0]]
+    if missing:
+        raise DataError(
+            f"{source} has no column {' and no '.join(missing)} (it has: {', '.join(rows[0])}); "
+            "rmg data convert turns source files into rows"
+        )
     return rows[:limit]
 
 
