@@ -1,5 +1,46 @@
-"""`rmg`: train."""
+"""`rmg train`: train a judge from a YAML."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
 
 
-def train() -> None:
-    """(being written)"""
+def train(
+    config: Path = typer.Argument(help="The training YAML."),
+    engine: str = typer.Option(None, "--engine", help="local or verl; overrides the YAML."),
+    set_: list[str] = typer.Option(
+        [], "--set", metavar="KEY=VALUE", help="Override one key; may be repeated."
+    ),
+    resume: bool = typer.Option(False, "--resume", help="Go on from the newest complete checkpoint."),
+    dry_run: bool = typer.Option(
+        False, "--dry-run", help="Check and print the configuration; train nothing."
+    ),
+) -> None:
+    """Train a judge as a YAML says.
+
+    Example:  rmg train examples/train/pointwise/train.yaml --set train.max_steps=10
+    """
+    from rm_gallery.core.errors import ConfigError
+    from rm_gallery.core.models.require import require
+    from rm_gallery.core.train import load_config
+
+    overrides = [*set_, *([f"engine={engine}"] if engine else [])]
+    loaded = load_config(config, overrides)
+    if dry_run:
+        import yaml
+
+        loaded.build_task()
+        typer.echo(yaml.safe_dump(loaded.model_dump(mode="json"), sort_keys=False), nl=False)
+        return
+    if loaded.engine != "local":
+        raise ConfigError(f"engine {loaded.engine!r} is not available in this version; use --engine local")
+    require("train", "torch", "transformers", "trl", "peft", "datasets", "accelerate")
+    from rm_gallery.core.train.local import train_local
+
+    result = train_local(loaded, resume=resume)
+    left_out = f", {result.overlong} prompts left out as too long" if result.overlong else ""
+    typer.echo(f"Trained {result.steps} steps on {result.train_rows} rows{left_out}: {result.run.latest}")
+    held_out = f" --data {loaded.data.val}" if loaded.data.val else " --data FILE.parquet"
+    typer.echo(f"Next:  rmg eval --model {result.run.latest}{held_out} --train {loaded.data.train}")

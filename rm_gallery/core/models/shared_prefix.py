@@ -57,7 +57,9 @@ def add_shared_prefix(model: Any) -> None:
     model.forward = types.MethodType(forward, model)
 
 
-def distinct_prompts(ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def distinct_prompts(
+    ids: torch.Tensor, mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Find the distinct rows of left-padded prompts: (ids (P, L'), mask (P, L'), rows (R,)), padding trimmed."""
     first = int(mask.any(dim=0).int().argmax())
     ids, mask = ids[:, first:], mask[:, first:]
@@ -73,7 +75,9 @@ def distinct_prompts(ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tenso
     return ids[firsts], mask[firsts], torch.tensor(rows, device=ids.device)
 
 
-def encode_prompts(model: Any, ids: torch.Tensor, mask: torch.Tensor, rows: torch.Tensor) -> tuple[Any, torch.Tensor]:
+def encode_prompts(
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, rows: torch.Tensor
+) -> tuple[Any, torch.Tensor]:
     """Run the backbone over the prompts; returns (cache repeated to R rows, last hidden state (R, D))."""
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     output = model.base_model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True)
@@ -107,7 +111,9 @@ def score_completions(
         )
         hidden = torch.cat([hidden, output.last_hidden_state], dim=1)
     real = completion_mask.bool()
-    log_probs, entropy = _project(model.get_output_embeddings(), hidden[real], completion_ids[real], temperature)
+    log_probs, entropy = _project(
+        model.get_output_embeddings(), hidden[real], completion_ids[real], temperature
+    )
     # masked_scatter keeps the result connected to the model even where no token is real
     blank = hidden.new_zeros(real.shape, dtype=torch.float32) + 0 * hidden[..., 0].float()
     return TokenScores(blank.masked_scatter(real, log_probs), blank.detach().masked_scatter(real, entropy))

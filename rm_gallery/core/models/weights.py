@@ -55,7 +55,9 @@ def load_tokenizer(path: str | Path, *, trust_remote_code: bool = False) -> Any:
     _check_exists(path)
     try:
         with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left", trust_remote_code=trust_remote_code)
+            tokenizer = AutoTokenizer.from_pretrained(
+                path, padding_side="left", trust_remote_code=trust_remote_code
+            )
     except (OSError, ValueError) as error:
         raise ConfigError(f"no tokenizer at {path}: {error}") from None
     if not tokenizer.chat_template:
@@ -65,7 +67,9 @@ def load_tokenizer(path: str | Path, *, trust_remote_code: bool = False) -> Any:
     return tokenizer
 
 
-def load_model(path: str | Path, *, dtype: torch.dtype = torch.float32, trust_remote_code: bool = False) -> Any:
+def load_model(
+    path: str | Path, *, dtype: torch.dtype = torch.float32, trust_remote_code: bool = False
+) -> Any:
     """A causal language model from a folder or hub id; LoRA adapters are merged into their base in memory.
 
     Raises:
@@ -81,7 +85,9 @@ def load_model(path: str | Path, *, dtype: torch.dtype = torch.float32, trust_re
                     path, dtype=dtype, trust_remote_code=trust_remote_code
                 )
                 return adapted.merge_and_unload()
-            return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, trust_remote_code=trust_remote_code)
+            return AutoModelForCausalLM.from_pretrained(
+                path, dtype=dtype, trust_remote_code=trust_remote_code
+            )
     except (OSError, ValueError) as error:
         raise ConfigError(f"no model could be loaded from {path}: {error}") from None
 
@@ -111,9 +117,15 @@ def quiet_transformers() -> Iterator[None]:
 
 def _check_exists(path: str | Path) -> None:
     text = str(path)
-    looks_local = text.startswith((".", "/", "~")) or os.sep in text.rstrip("/") and text.count("/") != 1
+    looks_local = text.startswith((".", "/", "~")) or (os.sep in text.rstrip("/") and text.count("/") != 1)
     folder = Path(text).expanduser()
-    if folder.is_dir() and not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
-        raise ConfigError(f"{folder} holds no model: there is neither config.json nor adapter_config.json in it")
+    if folder.is_dir() and not any(
+        (folder / name).is_file() for name in ("config.json", "adapter_config.json")
+    ):
+        raise ConfigError(
+            f"{folder} holds no model: there is neither config.json nor adapter_config.json in it"
+        )
     if looks_local and not folder.is_dir():
-        raise ConfigError(f"there is no model folder {folder}; `rmg models fetch smollm2-135m-instruct` gets a small one")
+        raise ConfigError(
+            f"there is no model folder {folder}; `rmg models fetch smollm2-135m-instruct` gets a small one"
+        )

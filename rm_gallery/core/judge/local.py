@@ -1,0 +1,192 @@
+"""`LocalJudge`: a model in this process, asked in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # torch is loaded with the judge, not with this module
+    import torch
+
+    from rm_gallery.core.tasks import Task
+
+Conversation = Sequence[dict[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """A judge's probabilities of the legal verdicts.
+
+    `probabilities` are normalised over the legal verdicts; `mass` is what the model gave them together, in
+    [0, 1], of all texts it could have written.
+    """
+
+    verdicts: tuple[Any, ...]
+    probabilities: tuple[float, ...]
+    mass: float
+
+
+class LocalJudge:
+    """A causal language model and its tokenizer.
+
+    Args:
+        model: a transformers model, in evaluation mode, on its device.
+        tokenizer: with a chat template and padding on the left.
+        reasoning_model: render the chat template with `enable_thinking` on.
+        autocast: compute in this dtype over the model's own weights.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        reasoning_model: bool = False,
+        batch_size: int = 16,
+        autocast: torch.dtype | None = None,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.reasoning_model = reasoning_model
+        self.batch_size = batch_size
+        self.autocast = autocast
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        reasoning_model: bool | None = None,
+        batch_size: int = 16,
+        dtype: str = "float32",
+    ) -> LocalJudge:
+        """Load a folder or hub id. `reasoning_model` defaults to what the folder's card says.
+
+        `dtype` is that of the computation; weights stay in float32 on a CPU, where a few are kept anyway.
+
+        Raises:
+            ConfigError: there is no model at `path`.
+            MissingDependency: the `train` extra is not installed.
+        """
+        from rm_gallery.core.models.require import require
+        from rm_gallery.core.tasks.saved import load_saved_task
+
+        require("train", "torch", "transformers")
+        import torch
+
+        from rm_gallery.core.models.weights import default_device, load_model, load_tokenizer
+
+        saved = load_saved_task(path)
+        if reasoning_model is None:
+            reasoning_model = saved is not None and saved.reasoning_model
+        device = default_device()
+        compute = getattr(torch, dtype)
+        weights = torch.float32 if device.type == "cpu" else compute
+        model = load_model(path, dtype=weights).to(device).eval()
+        return cls(
+            model,
+            load_tokenizer(path),
+            reasoning_model=reasoning_model,
+            batch_size=batch_size,
+            autocast=None if compute == weights else compute,
+        )
+
+    def render(self, conversation: Conversation) -> str:
+        """The text of the chat template, ready for the judge's answer."""
+        return str(
+            self.tokenizer.apply_chat_template(
+                list(conversation),
+                tokenize=False,
+                add_generation_prompt=True,
+                enable_thinking=self.reasoning_model,
+            )
+        )
+
+    def generate(
+        self,
+        conversations: Sequence[Conversation],
+        *,
+        max_new_tokens: int,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[str]:
+        """The judge's most likely answers (greedy decoding), in the order of `conversations`.
+
+        `progress` is called with the number of answers after each batch.
+        """
+        import torch
+
+        texts = [self.render(conversation) for conversation in conversations]
+        # like lengths together: padding costs as much as tokens
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        answers = [""] * len(texts)
+        # longest first: if memory does not suffice, that shows at once
+        for batch in reversed(
+            [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        ):
+            inputs = self._encode([texts[i] for i in batch])
+            with torch.no_grad(), self._precision():
+                output = self.model.generate(
+                    **inputs,
+                    max_new_tokens=max_new_tokens,
+                    do_sample=False,
+                    temperature=None,
+                    top_p=None,
+                    top_k=None,
+                    pad_token_id=self.tokenizer.pad_token_id,
+                )
+            new = output[:, inputs["input_ids"].size(1) :]
+            for i, text in zip(
+                batch, self.tokenizer.batch_decode(new, skip_special_tokens=True), strict=True
+            ):
+                answers[i] = text
+            if progress:
+                progress(len(batch))
+        return answers
+
+    def distribution(self, task: Task[Any], conversation: Conversation) -> Distribution:
+        """The exact probability of each legal verdict as this judge's whole answer, no sampling.
+
+        Each verdict's canonical text, with the end-of-turn token, is scored as a continuation of the prompt,
+        which is encoded once.
+        """
+        import torch
+
+        from rm_gallery.core.models.shared_prefix import score_completions
+
+        prompt = self._encode([self.render(conversation)])
+        verdicts = tuple(task.verdicts())
+        end = self.tokenizer.eos_token
+        ends = self.tokenizer(
+            [task.format(verdict) + end for verdict in verdicts],
+            add_special_tokens=False,
+            padding=True,
+            padding_side="right",
+            return_tensors="pt",
+        ).to(self.model.device)
+        with torch.no_grad(), self._precision():
+            scores = score_completions(
+                self.model,
+                torch.zeros(len(verdicts), dtype=torch.long, device=self.model.device),
+                prompt_ids=prompt["input_ids"],
+                prompt_mask=prompt["attention_mask"],
+                completion_ids=ends["input_ids"],
+                completion_mask=ends["attention_mask"],
+            )
+        probabilities = scores.log_probs.double().sum(1).exp()
+        mass = float(probabilities.sum())
+        return Distribution(verdicts, tuple((probabilities / mass).tolist()), mass)
+
+    def _encode(self, texts: list[str]) -> Any:
+        # the chat template has written the special tokens already
+        encoded = self.tokenizer(
+            texts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
+        )
+        return {key: encoded[key].to(self.model.device) for key in ("input_ids", "attention_mask")}
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        import torch
+
+        return torch.autocast(self.model.device.type, self.autocast) if self.autocast else nullcontext()

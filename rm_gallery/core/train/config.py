@@ -1,0 +1,230 @@
+"""`TrainConfig`: the training YAML, one schema for both engines and all methods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rm_gallery.core.errors import ConfigError, nearest
+from rm_gallery.core.rewards import RewardConfig
+from rm_gallery.core.tasks import Task, get_task
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class LoraSection(_Section):
+    """Low-rank adapters (Hu et al. 2021) instead of full weights."""
+
+    rank: int = Field(default=16, ge=1)
+    alpha: int = Field(default=32, ge=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_modules: str | list[str] = "all-linear"
+
+
+class ModelSection(_Section):
+    path: str
+    """A Hugging Face folder or hub id."""
+    reasoning_model: bool = False
+    """The model thinks by itself: its chat template is rendered with `enable_thinking=True`, and the prompt
+    does not ask for reasoning. Decides both, whatever `prompt.think` says."""
+    lora: LoraSection | None = None
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """Of the computation. The trained weights are kept in float32: tiny updates vanish in bfloat16."""
+    gradient_checkpointing: bool = False
+    shared_prefix: bool = True
+    """Encode each distinct prompt once for its group of samples. False is plain TRL, the reference."""
+    trust_remote_code: bool = False
+
+
+class PromptSection(_Section):
+    think: bool = False
+    """Ask in the prompt for `<think>…</think>` before the verdict."""
+    instruction: str | None = None
+    """Replaces the task's own instruction."""
+
+
+class DataSection(_Section):
+    train: Path
+    val: Path | None = None
+    max_prompt_length: int = Field(default=4096, ge=1)
+    """In tokens. Longer prompts are left out and counted."""
+    limit: int | None = Field(default=None, ge=1)
+    """Use at most so many rows of each file, drawn with the seed."""
+
+
+class TrainSection(_Section):
+    batch_size: int = Field(default=96, ge=1)
+    """Prompts per step. GRPO draws `rollout.n` samples for each."""
+    mini_batch_size: int | None = Field(default=24, ge=1)
+    """Prompts per optimizer update; divides `batch_size`. Null: all of them at once."""
+    micro_batch_size: int | None = Field(default=None, ge=1)
+    """Prompts per forward and backward pass: memory only, not the result. Null: the mini-batch."""
+    epochs: float = Field(default=1, gt=0)
+    max_steps: int | None = Field(default=None, ge=1)
+    learning_rate: float = Field(default=1.0e-6, gt=0)
+    warmup_steps: int = Field(default=0, ge=0)
+    scheduler: Literal["constant", "linear", "cosine"] = "constant"
+    weight_decay: float = Field(default=0.01, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    eval_every: int | None = Field(default=10, ge=1)
+    """Steps between evaluations on `data.val`. Null: none but the last."""
+    save_every: int | None = Field(default=20, ge=1)
+    """Steps between checkpoints. Null: only the last."""
+    keep_checkpoints: int | None = Field(default=3, ge=1)
+    seed: int = Field(default=0, ge=0)
+
+
+class RolloutSection(_Section):
+    n: int = Field(default=4, ge=1)
+    max_response_length: int = Field(default=2048, ge=1)
+    """In tokens."""
+    temperature: float = Field(default=1.0, gt=0)
+    eval_batch_size: int = Field(default=16, ge=1)
+    """Prompts judged at once in held-out evaluation (memory only)."""
+
+
+class LossSection(_Section):
+    """The one GRPO loss of both engines (docs: "the loss").
+
+    Token-mean over the mini-batch of `-min(r·A, clip(r, 1±clip)·A) + kl_coef·KL`.
+    """
+
+    kl_coef: float = Field(default=0.001, ge=0)
+    kl_estimator: Literal["low_var_kl"] = "low_var_kl"
+    """k3 of Schulman (2020): `exp(d) - d - 1` with `d = log p_ref - log p`."""
+    clip: float = Field(default=0.2, gt=0)
+    advantage: Literal["group_std", "group_mean"] = "group_std"
+    """Reward minus the group's mean, divided by the group's standard deviation or not."""
+
+
+class TrainConfig(_Section):
+    """See `docs/` for every key with its meaning; unknown keys are refused with the nearest known one."""
+
+    task: str = "pointwise"
+    method: Literal["grpo", "exact", "sft", "bradley_terry", "regression"] = "grpo"
+    engine: Literal["local", "verl"] = "local"
+    model: ModelSection
+    prompt: PromptSection = PromptSection()
+    data: DataSection
+    train: TrainSection = TrainSection()
+    rollout: RolloutSection = RolloutSection()
+    loss: LossSection = LossSection()
+    reward: RewardConfig = RewardConfig()
+    track: list[Literal["console", "tensorboard", "wandb", "trackio", "mlflow", "swanlab"]] = ["console"]
+    output_dir: Path = Path("checkpoints")
+    verl: dict[str, Any] = {}
+    """Passed through to verl, dotted."""
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> TrainConfig:
+        train = self.train
+        if train.batch_size % self.mini_batch_size:
+            raise ValueError(
+                f"train.batch_size ({train.batch_size}) must be a multiple of train.mini_batch_size "
+                f"({self.mini_batch_size})"
+            )
+        if self.mini_batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"train.mini_batch_size ({self.mini_batch_size}) must be a multiple of train.micro_batch_size "
+                f"({self.micro_batch_size})"
+            )
+        if self.method == "grpo" and self.rollout.n < 2:
+            raise ValueError(
+                "rollout.n is 1, but GRPO compares the samples of one prompt: use at least 2, better 4 or more"
+            )
+        if self.engine == "local" and self.method == "grpo":
+            if self.model.shared_prefix and self.model.gradient_checkpointing:
+                raise ValueError(
+                    "model.gradient_checkpointing drops the keys and values that model.shared_prefix keeps: "
+                    "set one of them to false"
+                )
+            if unsupported := {"mlflow", "swanlab"} & set(self.track):
+                raise ValueError(f"track: {', '.join(sorted(unsupported))} works with engine verl only")
+        return self
+
+    @property
+    def mini_batch_size(self) -> int:
+        """Prompts per optimizer update, resolved."""
+        return min(self.train.mini_batch_size or self.train.batch_size, self.train.batch_size)
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Prompts per forward and backward pass, resolved."""
+        return min(self.train.micro_batch_size or self.mini_batch_size, self.mini_batch_size)
+
+    def build_task(self) -> Task[Any]:
+        """The task with its reward and prompt settings. Raises `ConfigError`."""
+        return get_task(
+            self.task,
+            self.reward,
+            think=self.prompt.think and not self.model.reasoning_model,
+            instruction=self.prompt.instruction,
+        )
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Read a training YAML, apply `key.sub=value` overrides, and check it.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, or a key or value is refused; names the key.
+    """
+    path = Path(path).expanduser()
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no configuration file {path}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"{path} must hold keys such as task, model and data; found {type(values).__name__}"
+        )
+    for override in overrides:
+        _apply(values, override)
+    return check_config(values, str(path))
+
+
+def check_config(values: dict[str, Any], where: str = "the training configuration") -> TrainConfig:
+    """Validate a configuration that is already a dict; the errors of `load_config`."""
+    try:
+        return TrainConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: " + "; ".join(_sentence(e) for e in error.errors())) from None
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, raw = override.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {override!r}: write it as key=value, for example train.seed=1")
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {override!r}: {parent} is a value, not a section")
+    try:
+        values[last] = yaml.safe_load(raw)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override!r}: {raw!r} is not a YAML value") from None
+
+
+def _sentence(error: Any) -> str:
+    location = [str(part) for part in error["loc"]]
+    key = ".".join(location)
+    if error["type"] == "extra_forbidden":
+        section: Any = TrainConfig
+        for part in location[:-1]:
+            annotation = section.model_fields[part].annotation
+            section = next(
+                a for a in (annotation, *getattr(annotation, "__args__", ())) if hasattr(a, "model_fields")
+            )
+        return f"unknown key {key}.{nearest(location[-1], list(section.model_fields))}"
+    if error["type"] == "missing":
+        return f"{key} is missing"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"{key}: {message}, found {error['input']!r}" if key else message

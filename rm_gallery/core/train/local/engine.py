@@ -1,0 +1,298 @@
+"""`train_local`: from a training configuration to a trained folder, by TRL's trainers."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+import transformers
+from peft import LoraConfig
+from trl import GRPOConfig, SFTConfig, SFTTrainer
+
+from rm_gallery.core.errors import ConfigError
+from rm_gallery.core.evaluate.rows import load_rows
+from rm_gallery.core.models.require import require
+from rm_gallery.core.models.weights import load_model, load_tokenizer, quiet_transformers
+from rm_gallery.core.tasks import Task
+from rm_gallery.core.train.config import TrainConfig
+from rm_gallery.core.train.local.grpo import PlainGRPOTrainer, RewardFunction, SharedPrefixGRPOTrainer
+from rm_gallery.core.train.local.heldout import HeldOut, HeldOutMixin
+from rm_gallery.core.train.local.recorder import Recorder
+from rm_gallery.core.train.rows import Example, build_examples, drop_overlong
+from rm_gallery.core.train.run_folder import RunFolder
+from rm_gallery.core.train.sampling import prompt_order
+
+logger = logging.getLogger("rm_gallery.train")
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Where a finished run lies and how long it was."""
+
+    run: RunFolder
+    steps: int
+    train_rows: int
+    overlong: int
+    """Training prompts left out for their length."""
+
+
+class HeldOutSFTTrainer(HeldOutMixin, SFTTrainer):
+    """TRL's supervised trainer with our held-out evaluation."""
+
+
+def train_local(
+    config: TrainConfig, *, resume: bool = False, path: Path | None = None, describe: str | None = None
+) -> TrainResult:
+    """Train as `config` says and return the run.
+
+    Args:
+        resume: go on with the run at `path`, or the newest one of `config.output_dir`, from its newest
+            complete checkpoint. The metrics of the resumed run equal those of an unbroken one.
+        path: the run's folder; by default one named by the time under `config.output_dir`.
+        describe: the label of the progress bar.
+
+    Raises:
+        ConfigError: something in the configuration cannot be done here.
+        DataError: a row has no legal label, or no prompt fits `data.max_prompt_length`.
+    """
+    if config.method not in ("grpo", "sft"):
+        raise ConfigError(f"method {config.method!r} is not available with the local engine; use grpo or sft")
+    _check_trackers(config)
+    task = config.build_task()
+    # the rows are checked before the model is loaded
+    train = build_examples(
+        task, load_rows(config.data.train), limit=config.data.limit, seed=config.train.seed
+    )
+    val = _held_out_rows(config, task)
+    tokenizer = load_tokenizer(config.model.path, trust_remote_code=config.model.trust_remote_code)
+
+    def count(messages: list[dict[str, str]]) -> int:
+        encoded = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=True, enable_thinking=config.model.reasoning_model
+        )
+        return len(encoded["input_ids"] if hasattr(encoded, "keys") else encoded)
+
+    train, overlong = drop_overlong(train, count, config.data.max_prompt_length)
+    order = prompt_order(
+        len(train),
+        config.train.batch_size,
+        epochs=config.train.epochs,
+        max_steps=config.train.max_steps,
+        seed=config.train.seed,
+    )
+    run = RunFolder.find(config, path) if resume else RunFolder.create(config, path)
+    handler = run.open_log()
+    logging.getLogger("rm_gallery").addHandler(handler)
+    logging.getLogger("rm_gallery").setLevel(logging.INFO)
+    try:
+        if overlong:
+            logger.warning(
+                "%d of %d prompts are over data.max_prompt_length", overlong, len(train) + overlong
+            )
+        build = _grpo if config.method == "grpo" else _sft
+        with quiet_transformers():
+            model = load_model(config.model.path, trust_remote_code=config.model.trust_remote_code)
+            trainer = build(config, task, model, tokenizer, train, order, bool(val), run)
+            _run(trainer, config, task, tokenizer, val, run, resume, describe or config.method)
+    finally:
+        logging.getLogger("rm_gallery").removeHandler(handler)
+        handler.close()
+    return TrainResult(run, len(order) // config.train.batch_size, len(train), overlong)
+
+
+def _run(
+    trainer: Any,
+    config: TrainConfig,
+    task: Task[Any],
+    tokenizer: Any,
+    val: Sequence[Example],
+    run: RunFolder,
+    resume: bool,
+    describe: str,
+) -> None:
+    updates = config.train.batch_size // config.mini_batch_size
+    checkpoint = run.newest_checkpoint() if resume else None
+    resumed_at = int(checkpoint.name.split("-")[1]) if checkpoint else None
+    run.forget_after(resumed_at // updates if resumed_at is not None else -1)
+    trainer.resumed_at = resumed_at
+    if val:
+        trainer.held_out = HeldOut(
+            task,
+            val,
+            tokenizer,
+            max_new_tokens=config.rollout.max_response_length,
+            batch_size=config.rollout.eval_batch_size,
+            reasoning_model=config.model.reasoning_model,
+            autocast=torch.bfloat16 if config.model.dtype == "bfloat16" else None,
+        )
+    recorder = Recorder(
+        run,
+        task,
+        config.task,
+        reasoning_model=config.model.reasoning_model,
+        updates_per_step=updates,
+        describe=describe,
+    )
+    recorder.trainer = trainer
+    # first, so that the trackers' callbacks see the renamed figures; ours replaces the tqdm bar
+    trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
+    trainer.callback_handler.callbacks.insert(0, recorder)
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    finally:
+        recorder.close()
+
+
+def _grpo(
+    config: TrainConfig,
+    task: Task[Any],
+    model: Any,
+    tokenizer: Any,
+    train: Sequence[Example],
+    order: Sequence[int],
+    evaluates: bool,
+    run: RunFolder,
+) -> Any:
+    world = _world_size()
+    n = config.rollout.n
+    micro = config.micro_batch_size
+    if config.mini_batch_size % (micro * world):
+        raise ConfigError(
+            f"train.mini_batch_size ({config.mini_batch_size}) must be a multiple of train.micro_batch_size x "
+            f"processes ({micro} x {world})"
+        )
+    arguments = GRPOConfig(
+        **_common(config, evaluates, run),
+        per_device_train_batch_size=micro * n,
+        per_device_eval_batch_size=n,
+        gradient_accumulation_steps=config.mini_batch_size // (micro * world),
+        steps_per_generation=config.train.batch_size // (micro * world),
+        num_generations=n,
+        max_completion_length=config.rollout.max_response_length,
+        temperature=config.rollout.temperature,
+        shuffle_dataset=False,  # the order is ours, the same for both engines
+        beta=config.loss.kl_coef,
+        epsilon=config.loss.clip,
+        loss_type="dapo",  # TRL's name for the mean over the tokens of the mini-batch
+        scale_rewards="group" if config.loss.advantage == "group_std" else "none",
+        chat_template_kwargs={"enable_thinking": config.model.reasoning_model},
+        log_completions=False,
+    )
+    columns = {"prompt": [train[i].messages for i in order], "index": list(order)}
+    dataset = datasets.Dataset.from_dict(columns)
+    trainer_class = SharedPrefixGRPOTrainer if config.model.shared_prefix else PlainGRPOTrainer
+    return trainer_class(
+        model,
+        RewardFunction(task, train),
+        args=arguments,
+        train_dataset=dataset,
+        eval_dataset=dataset.select([0]) if evaluates else None,
+        processing_class=tokenizer,
+        peft_config=_lora(config),
+    )
+
+
+def _sft(
+    config: TrainConfig,
+    task: Task[Any],
+    model: Any,
+    tokenizer: Any,
+    train: Sequence[Example],
+    order: Sequence[int],
+    evaluates: bool,
+    run: RunFolder,
+) -> Any:
+    arguments = SFTConfig(
+        **_common(config, evaluates, run),
+        per_device_train_batch_size=config.micro_batch_size,
+        per_device_eval_batch_size=1,
+        gradient_accumulation_steps=config.mini_batch_size // (config.micro_batch_size * _world_size()),
+        max_length=config.data.max_prompt_length + config.rollout.max_response_length,
+        completion_only_loss=True,
+        train_sampling_strategy="sequential",
+        include_num_input_tokens_seen="non_padding",
+    )
+    answers = [[{"role": "assistant", "content": task.format(train[i].truth)}] for i in order]
+    dataset = datasets.Dataset.from_dict(
+        {"prompt": [train[i].messages for i in order], "completion": answers}
+    )
+    return HeldOutSFTTrainer(
+        model,
+        args=arguments,
+        train_dataset=dataset,
+        eval_dataset=dataset.select([0]) if evaluates else None,
+        processing_class=tokenizer,
+        peft_config=_lora(config),
+    )
+
+
+def _common(config: TrainConfig, evaluates: bool, run: RunFolder) -> dict[str, Any]:
+    """The arguments that both trainers take. Steps are batches of prompts; transformers counts updates."""
+    train = config.train
+    updates = train.batch_size // config.mini_batch_size
+    never = 10**9
+    return {
+        "output_dir": str(run.path),
+        "num_train_epochs": 1,  # the dataset is the whole run, laid out in order
+        "learning_rate": train.learning_rate,
+        "lr_scheduler_type": train.scheduler,
+        "warmup_steps": train.warmup_steps * updates,
+        "weight_decay": train.weight_decay,
+        "max_grad_norm": train.max_grad_norm,
+        "bf16": config.model.dtype == "bfloat16",
+        "use_cpu": not torch.cuda.is_available(),
+        "gradient_checkpointing": config.model.gradient_checkpointing,
+        "logging_steps": updates,
+        "logging_nan_inf_filter": False,  # a NaN loss must be seen
+        "eval_strategy": "steps" if evaluates else "no",
+        "eval_steps": (train.eval_every or never) * updates,
+        "eval_on_start": evaluates,
+        "metric_for_best_model": "eval_reward" if evaluates else None,
+        "greater_is_better": True if evaluates else None,
+        "save_strategy": "steps",
+        "save_steps": (train.save_every or never) * updates,
+        "save_total_limit": train.keep_checkpoints,
+        "seed": train.seed,
+        "data_seed": train.seed,
+        "report_to": [name for name in config.track if name != "console"],
+        "run_name": run.path.name,
+        "disable_tqdm": True,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "remove_unused_columns": False,
+    }
+
+
+def _held_out_rows(config: TrainConfig, task: Task[Any]) -> list[Example]:
+    if config.data.val is None:
+        return []
+    rows = load_rows(config.data.val)
+    return build_examples(task, rows, limit=config.data.limit, seed=config.train.seed)
+
+
+def _lora(config: TrainConfig) -> LoraConfig | None:
+    lora = config.model.lora
+    if lora is None:
+        return None
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        task_type="CAUSAL_LM",
+    )
+
+
+def _check_trackers(config: TrainConfig) -> None:
+    for name in config.track:
+        if name != "console":
+            require("track", name)
+
+
+def _world_size() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))

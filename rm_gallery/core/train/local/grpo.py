@@ -1,0 +1,174 @@
+"""TRL's GRPOTrainer with the group's common prompt computed once.
+
+Three methods of the trainer are overridden: sampling and per-token log-probabilities encode each distinct prompt
+once (`core/models/shared_prefix.py`), and the rows of a group stay in one micro-batch. Losses and gradients equal
+plain TRL's up to rounding; `model.shared_prefix: false` runs plain TRL.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from trl import GRPOTrainer
+from trl.models import unwrap_model_for_generation
+from trl.trainer.utils import pad, split_tensor_dict
+
+from rm_gallery.core.models.shared_prefix import add_shared_prefix, distinct_prompts, encode_prompts
+from rm_gallery.core.tasks import Task
+from rm_gallery.core.train.local.heldout import HeldOutMixin
+from rm_gallery.core.train.rows import Example
+
+
+class RewardFunction:
+    """The task's reward in the signature that TRL calls, with the task's figures logged beside it."""
+
+    __name__ = "reward"
+
+    def __init__(self, task: Task[Any], examples: Sequence[Example]) -> None:
+        self.task = task
+        self.examples = examples
+
+    def __call__(self, *, completions: list[Any], index: list[int], log_metric: Any, **_: Any) -> list[float]:
+        """Score `completions` (one chat message each); `index` is the example of each."""
+        results = []
+        for completion, i in zip(completions, index, strict=True):
+            example = self.examples[i]
+            results.append(
+                self.task.compute_score(
+                    str(example.row.get("data_source", "unknown")), completion[0]["content"], example.truth
+                )
+            )
+        for name, key in (("accuracy", "accuracy"), ("mae", "abs_error"), ("parse_rate", "parsed")):
+            values = [result[key] for result in results if key in result]
+            if values:
+                log_metric(name, sum(values) / len(values))
+        return [result["score"] for result in results]
+
+
+class PlainGRPOTrainer(HeldOutMixin, GRPOTrainer):
+    """TRL's trainer as it is, with our held-out evaluation and seconds by phase."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Add the time spent inside to `seconds[phase]`."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - started
+
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+        with self.timed("generate"):
+            return super()._generate_single_turn(*args, **kwargs)
+
+    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
+        # with gradients it is the update itself, timed from outside
+        if torch.is_grad_enabled():
+            return super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        with self.timed("log_probs"):
+            return super()._get_per_token_logps_and_entropies(*args, **kwargs)
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Any:
+        with self.timed("reward"):
+            return super()._calculate_rewards(*args, **kwargs)
+
+
+class SharedPrefixGRPOTrainer(PlainGRPOTrainer):
+    """Encodes each distinct prompt once in sampling, reference and update."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for model in (self.model, self.ref_model):
+            if model is not None:
+                inner = self.accelerator.unwrap_model(model)
+                add_shared_prefix(inner.get_base_model() if hasattr(inner, "peft_config") else inner)
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        # As TRL's, without its shuffle of the rows: a group must stay in one micro-batch to share its prompt.
+        # Which micro-batch a row falls into does not change the sum of their gradients.
+        if not self.model.training:
+            return super()._prepare_inputs(generation_batch)
+        if (
+            self._step % (self.args.steps_per_generation * self.num_iterations) == 0
+            or self._buffered_inputs is None
+        ):
+            scored = self._generate_and_score_completions(generation_batch)
+            self._buffered_inputs = split_tensor_dict(scored, self.args.steps_per_generation)
+        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        **_: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, None]:
+        if torch.is_grad_enabled():
+            scores = self._scores(model, input_ids, attention_mask, logits_to_keep)
+            return scores.log_probs, scores.entropy if compute_entropy else None, None
+        with self.timed("log_probs"):
+            size = batch_size or len(input_ids)
+            pieces = [
+                self._scores(model, input_ids[i : i + size], attention_mask[i : i + size], logits_to_keep)
+                for i in range(0, len(input_ids), size)
+            ]
+            entropy = torch.cat([piece.entropy for piece in pieces]) if compute_entropy else None
+            return torch.cat([piece.log_probs for piece in pieces]), entropy, None
+
+    def _scores(self, model: Any, ids: torch.Tensor, mask: torch.Tensor, keep: int) -> Any:
+        prompt_ids, prompt_mask, rows = distinct_prompts(ids[:, :-keep], mask[:, :-keep])
+        with self.accelerator.autocast():
+            return model(
+                prefix_rows=rows,
+                prompt_ids=prompt_ids,
+                prompt_mask=prompt_mask,
+                completion_ids=ids[:, -keep:],
+                completion_mask=mask[:, -keep:],
+                temperature=self.temperature,
+            )
+
+    def _generate_single_turn(
+        self, prompt_ids: list[list[int]], images: Any, fields: Any, num_generations: int, **options: Any
+    ) -> tuple[list[list[int]], None]:
+        if self.use_vllm:
+            return super()._generate_single_turn(prompt_ids, images, fields, num_generations, **options)
+        tensors = [torch.tensor(ids) for ids in prompt_ids]
+        ids = pad(tensors, padding_value=self._tokenizer.pad_token_id, padding_side="left")
+        mask = pad([torch.ones_like(t) for t in tensors], padding_value=0, padding_side="left")
+        device = self.accelerator.device
+        distinct, distinct_mask, rows = distinct_prompts(ids.to(device), mask.to(device))
+        with (
+            self.timed("generate"),
+            unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model,
+            torch.no_grad(),
+            self.accelerator.autocast(),
+        ):
+            inner = model.get_base_model() if hasattr(model, "peft_config") else model
+            was_training = model.training
+            model.eval()
+            # all but the last token: `generate` takes the cache and goes on from there
+            cache, _ = encode_prompts(inner, distinct[:, :-1], distinct_mask[:, :-1], rows)
+            output = model.generate(
+                input_ids=distinct[rows],
+                attention_mask=distinct_mask[rows],
+                past_key_values=cache,
+                generation_config=self.generation_config,
+            )
+            model.train(was_training)
+        return [self._until_end(row) for row in output[:, distinct.size(1) :].tolist()], None
+
+    def _until_end(self, tokens: list[int]) -> list[int]:
+        """The tokens up to and with the first end-of-sequence."""
+        ends = [i for i, token in enumerate(tokens) if token in self.eos_token_ids]
+        return tokens[: ends[0] + 1] if ends else tokens

@@ -1,0 +1,80 @@
+"""Held-out evaluation inside a trainer: the judge's greedy verdicts on `data.val`, by the code of `rmg eval`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from rm_gallery.core.evaluate import compute_metrics, score_outputs
+from rm_gallery.core.judge import LocalJudge
+from rm_gallery.core.tasks import Task
+from rm_gallery.core.train.rows import Example
+
+
+class HeldOut:
+    """Judges the held-out rows with the model as it stands.
+
+    Args:
+        max_new_tokens: per answer.
+        autocast: the dtype of the computation, or None for that of the weights.
+    """
+
+    def __init__(
+        self,
+        task: Task[Any],
+        examples: Sequence[Example],
+        tokenizer: Any,
+        *,
+        max_new_tokens: int,
+        batch_size: int,
+        reasoning_model: bool,
+        autocast: torch.dtype | None,
+    ) -> None:
+        self.task = task
+        self.examples = examples
+        self.tokenizer = tokenizer
+        self.max_new_tokens = max_new_tokens
+        self.options: dict[str, Any] = {
+            "batch_size": batch_size,
+            "reasoning_model": reasoning_model,
+            "autocast": autocast,
+        }
+
+    def __call__(self, model: Any) -> dict[str, float]:
+        """The metrics of `rmg eval` by name, without intervals. Leaves the model's mode as it was."""
+        was_training = model.training
+        model.eval()
+        try:
+            judge = LocalJudge(model, self.tokenizer, **self.options)
+            texts = judge.generate([e.messages for e in self.examples], max_new_tokens=self.max_new_tokens)
+        finally:
+            model.train(was_training)
+        predictions = score_outputs(self.task, [e.row for e in self.examples], texts)
+        return compute_metrics(predictions)
+
+
+class HeldOutMixin:
+    """Replaces a Trainer's `evaluate` by `held_out`; the better reward makes the best checkpoint."""
+
+    held_out: HeldOut | None = None
+    resumed_at: int | None = None
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        trainer: Any = self
+        step = trainer.state.global_step
+        if self.held_out is None or (self.resumed_at is not None and step <= self.resumed_at):
+            return {}  # the resumed run has this point already
+        started = time.perf_counter()
+        metrics = self.held_out(trainer.accelerator.unwrap_model(trainer.model))
+        logs = {f"eval_{name}": value for name, value in metrics.items()}
+        logs["eval_seconds"] = time.perf_counter() - started
+        best = trainer.state.best_metric
+        if step and (best is None or logs["eval_reward"] > best):
+            trainer.control.should_save = True  # a best that was not saved could not be linked
+        # past the trainer's own `log`, which would take the training metrics gathered so far for held-out ones
+        trainer.callback_handler.on_log(trainer.args, trainer.state, trainer.control, logs)
+        trainer.state.log_history.append({**logs, "step": step})
+        return logs

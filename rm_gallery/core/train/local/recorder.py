@@ -1,0 +1,175 @@
+"""`Recorder`: what a run writes while it trains, under the names of the metrics of both engines."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from transformers import TrainerCallback
+
+from rm_gallery.core.tasks import Task
+from rm_gallery.core.tasks.saved import save_task
+from rm_gallery.core.train.run_folder import RunFolder
+
+logger = logging.getLogger("rm_gallery.train")
+
+# TRL's name → ours. Names that are not here stay out: the same few figures from both engines.
+_NAMES = {
+    "loss": "loss",
+    "reward": "reward/mean",
+    "reward_std": "reward/std",
+    "accuracy": "accuracy",
+    "mae": "mae",
+    "parse_rate": "parse_rate",
+    "kl": "kl_loss",
+    "entropy": "entropy",
+    "grad_norm": "grad_norm",
+    "learning_rate": "lr",
+    "clip_ratio/region_mean": "clip_ratio",
+    "frac_reward_zero_std": "reward/zero_std_groups",
+    "completions/mean_length": "response_length/mean",
+    "completions/clipped_ratio": "response_length/clip_ratio",
+    "mean_token_accuracy": "token_accuracy",
+}
+_SHOWN = ("loss", "reward/mean", "accuracy", "mae", "parse_rate", "kl_loss")
+
+
+class Recorder(TrainerCallback):
+    """Writes `metrics.jsonl` and the log, shows progress, and keeps `actor_latest` and `best` right.
+
+    Args:
+        updates_per_step: optimizer updates in one step (one batch of prompts).
+        describe: what to call this in the progress bar.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        task: Task[Any],
+        task_name: str,
+        *,
+        reasoning_model: bool,
+        updates_per_step: int,
+        describe: str,
+        console: Console | None = None,
+    ) -> None:
+        self.run = run
+        self.task = task
+        self.task_name = task_name
+        self.reasoning_model = reasoning_model
+        self.updates_per_step = updates_per_step
+        self.describe = describe
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console or Console(stderr=True),
+        )
+        self.trainer: Any = None
+        """Set by the engine: the callback protocol does not hand it over."""
+        self._bar: Any = None
+        self._started = 0.0
+        self._tokens = 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if not state.is_world_process_zero:
+            return
+        self._bar = self.progress.add_task(
+            self.describe,
+            total=state.max_steps // self.updates_per_step,
+            completed=state.global_step // self.updates_per_step,
+            figures="",
+        )
+        self.progress.start()
+        self._tokens = state.num_input_tokens_seen
+        self._started = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        # the last step is evaluated whatever the interval, so that every curve has its end
+        if args.eval_strategy != "no" and state.global_step >= state.max_steps:
+            control.should_evaluate = True
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        """Rename in place, before the trackers' callbacks see the figures; then write them down."""
+        if not logs or not state.is_world_process_zero or "train_runtime" in logs:
+            return
+        step = state.global_step // self.updates_per_step
+        held_out = any(key.startswith("eval_") for key in logs)
+        record = _held_out(logs) if held_out else {**_training(logs), **self._timing(state)}
+        if held_out:
+            logs.clear()
+            logs.update({f"eval_{key}": value for key, value in record.items()})
+        else:
+            logs.clear()
+            logs.update(record)
+        self.run.append({"step": step, "split": "val" if held_out else "train", **record})
+        figures = "  ".join(
+            f"{name.split('/')[0]} {record[name]:.3f}" for name in _SHOWN if record.get(name) is not None
+        )
+        logger.info("step %d%s: %s", step, " held out" if held_out else "", figures)
+        if held_out:
+            self.progress.console.print(f"  step {step:>4}  held out  {figures}", highlight=False)
+            self._started += record["seconds"]  # not part of the step's time
+        elif self._bar is not None:
+            self.progress.update(self._bar, completed=step, figures=figures)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if not state.is_world_process_zero:
+            return
+        folder = self.run.path / f"checkpoint-{state.global_step}"
+        # written last: a checkpoint without its card is incomplete
+        save_task(folder, self.task_name, self.task, reasoning_model=self.reasoning_model)
+        self.run.link(self.run.latest, folder)
+        if state.best_model_checkpoint:
+            self.run.link(self.run.best, Path(state.best_model_checkpoint))
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the progress bar; safe to call twice."""
+        self.progress.stop()
+
+    def _timing(self, state: Any) -> dict[str, float]:
+        now = time.perf_counter()
+        step_seconds, self._started = now - self._started, now
+        phases: dict[str, float] = getattr(self.trainer, "seconds", {})
+        timing = {f"timing_s/{phase}": seconds for phase, seconds in phases.items()}
+        if phases:
+            timing["timing_s/update"] = max(0.0, step_seconds - sum(phases.values()))
+            phases.clear()
+        tokens = state.num_input_tokens_seen - self._tokens
+        self._tokens = state.num_input_tokens_seen
+        rate = {"tokens_per_second": tokens / step_seconds} if tokens > 0 else {}
+        return {**timing, "timing_s/step": step_seconds, **rate}
+
+
+def _training(logs: dict[str, Any]) -> dict[str, Any]:
+    return {ours: _number(logs[theirs]) for theirs, ours in _NAMES.items() if theirs in logs}
+
+
+def _held_out(logs: dict[str, Any]) -> dict[str, Any]:
+    plain = {key.removeprefix("eval_"): value for key, value in logs.items()}
+    return {"reward/mean" if key == "reward" else key: _number(value) for key, value in plain.items()}
+
+
+def _number(value: Any) -> float | None:
+    """NaN is not JSON: an undefined figure is null."""
+    return None if value is None or not math.isfinite(value) else float(value)

@@ -1,0 +1,52 @@
+"""From exported files to what a trainer asks: rows, prompts and truths, checked before a model is loaded."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rm_gallery.core.errors import DataError
+from rm_gallery.core.tasks import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One question to the judge with its truth."""
+
+    row: dict[str, Any]
+    messages: list[dict[str, str]]
+    truth: Any
+
+
+def build_examples(
+    task: Task[Any], rows: Sequence[dict[str, Any]], *, limit: int | None = None, seed: int = 0
+) -> list[Example]:
+    """Prompts and truths of the rows, at most `limit` of them drawn with `seed`, in the file's order.
+
+    Raises:
+        DataError: a row's truth is missing or not legal; names the row.
+    """
+    chosen = range(len(rows))
+    if limit is not None and limit < len(rows):
+        chosen = sorted(random.Random(seed).sample(chosen, limit))  # type: ignore[assignment]
+    return [Example(rows[i], task.messages(rows[i]), task.truth(rows[i])) for i in chosen]
+
+
+def drop_overlong(
+    examples: Sequence[Example], count_tokens: Callable[[list[dict[str, str]]], int], limit: int
+) -> tuple[list[Example], int]:
+    """Leave out prompts of more than `limit` tokens; returns (kept, number left out).
+
+    Raises:
+        DataError: none is left; says how long the shortest is.
+    """
+    lengths = [count_tokens(example.messages) for example in examples]
+    kept = [example for example, length in zip(examples, lengths, strict=True) if length <= limit]
+    if not kept:
+        raise DataError(
+            f"all {len(examples)} prompts are longer than data.max_prompt_length={limit} tokens "
+            f"(the shortest has {min(lengths)}): raise it"
+        )
+    return kept, len(examples) - len(kept)

@@ -1,0 +1,119 @@
+"""`RunFolder`: what a training run leaves behind, the same for every engine.
+
+checkpoints/1120T0912/
+  config.yaml             the configuration as it was resolved
+  metrics.jsonl           one line a step and split
+  logs/training.log
+  checkpoint-20/ …
+  actor_latest -> the newest complete checkpoint
+  best -> the best one by held-out reward
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rm_gallery.core.errors import ConfigError
+from rm_gallery.core.tasks.saved import CARD
+from rm_gallery.core.train.config import TrainConfig
+
+
+class RunFolder:
+    """The folder of one run. Use `create` or `find`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.metrics = path / "metrics.jsonl"
+        self.latest = path / "actor_latest"
+        self.best = path / "best"
+
+    @classmethod
+    def create(cls, config: TrainConfig, path: Path | None = None) -> RunFolder:
+        """Make a new folder: `path`, or one named by the time under `config.output_dir`."""
+        if path is None:
+            stamp = datetime.now().strftime("%m%dT%H%M")
+            path = config.output_dir / stamp
+            number = 1
+            while path.exists():
+                number += 1
+                path = config.output_dir / f"{stamp}-{number}"
+        (path / "logs").mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+        (path / "config.yaml").write_text(text, encoding="utf-8")
+        return cls(path)
+
+    @classmethod
+    def find(cls, config: TrainConfig, path: Path | None = None) -> RunFolder:
+        """The run to go on with: `path`, or the newest under `config.output_dir`.
+
+        Raises:
+            ConfigError: there is none, or it was started with another configuration; names the keys.
+        """
+        if path is None:
+            known = sorted(config.output_dir.glob("*/config.yaml"), key=lambda p: (p.stat().st_mtime, str(p)))
+            if not known:
+                raise ConfigError(f"--resume: no run under {config.output_dir}; start one without --resume")
+            path = known[-1].parent
+        before = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
+        now = config.model_dump(mode="json")
+        changed = [key for key in _flat(now) if _flat(before).get(key) != _flat(now)[key]]
+        if changed:
+            raise ConfigError(
+                f"--resume: {path} was started with another {', '.join(changed)}; resume with {path}/config.yaml, "
+                "or start a new run"
+            )
+        return cls(path)
+
+    def newest_checkpoint(self) -> Path | None:
+        """The newest complete checkpoint. The card is written last, so one without it was cut off."""
+        complete = [folder for folder in self.path.glob("checkpoint-*") if (folder / CARD).is_file()]
+        return max(complete, key=lambda folder: int(folder.name.split("-")[1]), default=None)
+
+    def link(self, name: Path, target: Path) -> None:
+        """Point `name` at `target`, replacing it in one move."""
+        part = name.with_name(name.name + ".part")
+        part.unlink(missing_ok=True)
+        part.symlink_to(target.name)
+        part.replace(name)
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Add one line to `metrics.jsonl`."""
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def records(self) -> list[dict[str, Any]]:
+        """The lines of `metrics.jsonl`; one that a kill cut short is left out."""
+        if not self.metrics.is_file():
+            return []
+        lines = self.metrics.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines[:-1] if line]
+
+    def forget_after(self, step: int) -> None:
+        """Drop the lines of later steps: a resumed run will write them again."""
+        kept = [record for record in self.records() if record["step"] <= step]
+        part = self.metrics.with_suffix(".part")
+        part.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+        part.replace(self.metrics)
+
+    def open_log(self) -> logging.Handler:
+        """A handler that writes `logs/training.log`; the caller adds and removes it."""
+        (self.path / "logs").mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(self.path / "logs" / "training.log", encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        return handler
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
