@@ -62,27 +62,26 @@ class Columns:
 
         rows: Any = samples  # all of one kind, which the caller promises and the schema decides
         schema = self.schema
-        ids = pa.array([row.unique_id for row in rows], pa.string())
         messages = [message for row in rows for message in row.input]
         turns = pa.StructArray.from_arrays(
             [
-                pa.array([message.role for message in messages], pa.string()),
-                pa.array([message.content for message in messages], pa.string()),
+                _texts([message.role for message in messages]),
+                _texts([message.content for message in messages]),
             ],
             fields=list(schema.field("input").type.value_type),
         )
-        offsets = pa.array([0, *accumulate(len(row.input) for row in rows)], pa.int32())
-        flat = [pa.array(values, schema.field(name).type) for name, values in self._label_values(rows)]
-        notes = [pa.array([row.metadata.get(name) for row in rows], pa.string()) for name in self.metadata]
+        offsets = _integers([0, *accumulate(len(row.input) for row in rows)], 32)
+        flat = self._flat(rows)
+        notes = [_texts([row.metadata.get(name) for row in rows]) for name in self.metadata]
         if self.pairwise:
             notes += flat
         return pa.Table.from_arrays(
             [
-                ids,
+                _texts([row.unique_id for row in rows]),
                 pa.ListArray.from_arrays(offsets, turns, type=schema.field("input").type),
                 self._outputs(rows, flat),
-                pa.array([row.data_source for row in rows], pa.string()),
-                pa.array([row.task_category for row in rows], pa.string()),
+                _texts([row.data_source for row in rows]),
+                _texts([row.task_category for row in rows]),
                 pa.StructArray.from_arrays(notes, fields=list(schema.field("metadata").type)),
                 *flat,
             ],
@@ -98,13 +97,10 @@ class Columns:
             row.update(row["output"]["label"])
         return row
 
-    def _label_values(self, rows: Any) -> list[tuple[str, list[Any]]]:
+    def _flat(self, rows: Any) -> list[pa.Array]:
         if self.pairwise:
-            return [
-                ("preferred", [row.preferred for row in rows]),
-                ("preference_strength", [row.strength for row in rows]),
-            ]
-        return [(name, [row.labels.get(name) for row in rows]) for name in self.labels]
+            return [_texts([row.preferred for row in rows]), _integers([row.strength for row in rows])]
+        return [_integers([row.labels.get(name) for row in rows]) for name in self.labels]
 
     def _outputs(self, rows: Any, flat: list[pa.Array]) -> pa.Array:
         import pyarrow as pa
@@ -113,23 +109,57 @@ class Columns:
         output = kind.value_type if self.pairwise else kind
         if self.pairwise:
             contents = [text for row in rows for text in (row.response_a, row.response_b)]
-            label = [pa.array([verdict == side for row in rows for verdict, side in _sides(row)], pa.bool_())]
+            label = [_flags([row.preferred == side for row in rows for side in "AB"])]
         else:
             contents = [row.response for row in rows]
             label = flat
         built = pa.StructArray.from_arrays(
-            [
-                pa.array(contents, pa.string()),
-                pa.StructArray.from_arrays(label, fields=list(output.field("label").type)),
-            ],
+            [_texts(contents), pa.StructArray.from_arrays(label, fields=list(output.field("label").type))],
             fields=list(output),
         )
         if not self.pairwise:
             return built
-        return pa.ListArray.from_arrays(
-            pa.array(range(0, 2 * len(rows) + 1, 2), pa.int32()), built, type=kind
-        )
+        return pa.ListArray.from_arrays(_integers(range(0, 2 * len(rows) + 1, 2), 32), built, type=kind)
 
 
-def _sides(pair: Pair) -> tuple[tuple[str, str], tuple[str, str]]:
-    return ((pair.preferred, "A"), (pair.preferred, "B"))
+# Arrays are built from their buffers: pa.array grows its own by doubling, which for texts of this length
+# takes twice as long, and it imports pandas where that is installed.
+
+
+def _texts(values: Sequence[str | None]) -> pa.Array:
+    import numpy as np
+    import pyarrow as pa
+
+    encoded = [b"" if value is None else value.encode() for value in values]
+    offsets = np.zeros(len(encoded) + 1, np.int32)
+    np.cumsum(np.fromiter(map(len, encoded), np.int32, len(encoded)), out=offsets[1:])
+    buffers = [_validity(values), pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
+    return pa.Array.from_buffers(pa.string(), len(encoded), buffers)
+
+
+def _integers(values: Sequence[int | None], bits: int = 64) -> pa.Array:
+    import numpy as np
+    import pyarrow as pa
+
+    dense = np.fromiter((value or 0 for value in values), np.dtype(f"int{bits}"), len(values))
+    kind = pa.int64() if bits == 64 else pa.int32()
+    return pa.Array.from_buffers(kind, len(values), [_validity(values), pa.py_buffer(dense)])
+
+
+def _flags(values: Sequence[bool]) -> pa.Array:
+    import numpy as np
+    import pyarrow as pa
+
+    packed = np.packbits(np.asarray(values, bool), bitorder="little")
+    return pa.Array.from_buffers(pa.bool_(), len(values), [None, pa.py_buffer(packed)])
+
+
+def _validity(values: Sequence[Any]) -> pa.Buffer | None:
+    """The bitmap that marks nulls, or None where there are none."""
+    import numpy as np
+    import pyarrow as pa
+
+    if None not in values:
+        return None
+    known = np.fromiter((value is not None for value in values), bool, len(values))
+    return pa.py_buffer(np.packbits(known, bitorder="little"))

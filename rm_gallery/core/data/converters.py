@@ -81,7 +81,15 @@ class Converter(ABC):
             BadRow: a field is missing or not legal.
         """
         judgment = self.parse(row)
-        return expand(judgment, fingerprint(judgment))
+        return expand(judgment, marked(judgment))
+
+
+def marked(judgment: Judgment) -> Fingerprint:
+    """The judgment's fingerprint. Raises `BadRow` where a text of it cannot be stored."""
+    try:
+        return fingerprint(judgment)
+    except UnicodeEncodeError:
+        raise BadRow("a text is not valid Unicode") from None
 
 
 @overload

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,7 +18,7 @@ from rm_gallery.core.data.samples import Pair, Sample
 from rm_gallery.core.errors import DataError
 
 _GROUP_ROWS = 16_384
-_GROUP_BYTES = 16 << 20  # what a split holds in memory before it is written as a row group
+_GROUP_BYTES = 8 << 20  # what a split holds in memory before it is written as a row group
 
 
 class _Writer(Protocol):
@@ -67,6 +68,9 @@ class Exporter:
         try:
             for writer in self._open.values():
                 writer.close()
+            for path in self._open:
+                if path.is_dir():  # before the first is moved: all of them are, or none
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
             for path in self._open:
                 os.replace(_temporary(path), path)
         except OSError as error:

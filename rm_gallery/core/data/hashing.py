@@ -23,10 +23,11 @@ _BYTES = 8
 
 
 class Fingerprint(NamedTuple):
-    """`prompt` and `row` are 8-byte digests; `unique_id` is the row's in hexadecimal."""
+    """`prompt` and `row` are 8-byte digests, `size` the bytes of the texts; `unique_id` is `row` in hexadecimal."""
 
     prompt: bytes
     row: bytes
+    size: int
 
     @property
     def unique_id(self) -> str:
@@ -41,23 +42,20 @@ def fingerprint(judgment: Sample | Pair) -> Fingerprint:
     Raises:
         UnicodeEncodeError: a text holds half of a surrogate pair, which no UTF-8 file can store.
     """
-    state = blake2b(_conversation_bytes(judgment.input), digest_size=_BYTES)
+    conversation = _conversation_bytes(judgment.input)
+    state = blake2b(conversation, digest_size=_BYTES)
     prompt = state.digest()
     if isinstance(judgment, Sample):
-        state.update(judgment.response.encode())
         # what follows the last "[" is the labels, so no response can imitate them
-        state.update(repr(sorted(judgment.labels.items())).encode())
+        body = f"{judgment.response}{sorted(judgment.labels.items())}".encode()
     else:
         first, second, strength = judgment.response_a, judgment.response_b, judgment.strength
         preferred = judgment.preferred
         if (first, strength) > (second, -strength):
             first, second, strength, preferred = second, first, -strength, _OTHER[preferred]
-        body = first.encode()
-        state.update(b"%d " % len(body))
-        state.update(body)
-        state.update(second.encode())
-        state.update(f"[{preferred}{strength}]".encode())
-    return Fingerprint(prompt, state.digest())
+        body = f"{len(first)} {first}{second}[{preferred}{strength}]".encode()
+    state.update(body)
+    return Fingerprint(prompt, state.digest(), len(conversation) + len(body))
 
 
 def prompt_hash(messages: Sequence[Message]) -> bytes:

@@ -12,11 +12,12 @@ from typing import NamedTuple
 
 from rm_gallery.core.data.columns import Columns
 from rm_gallery.core.data.config import DatasetConfig
-from rm_gallery.core.data.converters import BadRow, Converter, Judgment, expand, get_converter
+from rm_gallery.core.data.converters import BadRow, Converter, Judgment, expand, get_converter, marked
 from rm_gallery.core.data.export import Exporter
-from rm_gallery.core.data.filters import Filter, build_filters, responses
-from rm_gallery.core.data.hashing import Fingerprint, HashSet, fingerprint
+from rm_gallery.core.data.filters import Filter, build_filters
+from rm_gallery.core.data.hashing import Fingerprint, HashSet
 from rm_gallery.core.data.report import ConversionReport
+from rm_gallery.core.data.samples import Sample
 from rm_gallery.core.data.sources import FileSource, Source, find_files
 from rm_gallery.core.data.splits import SplitPlan
 from rm_gallery.core.errors import ConfigError, DataError, RMGalleryError
@@ -34,7 +35,6 @@ class _Kept(NamedTuple):
     own_split: str | None
     split: str
     folder: str
-    size: int
 
 
 def convert_dataset(config: DatasetConfig, progress: Progress | None = None) -> ConversionReport:
@@ -88,6 +88,8 @@ class _Run:
         self.converter, self.filters, self.plan = converter, filters, plan
         self.exporter, self.report, self.config = exporter, report, config
         self.keep_structure = config.export.preserve_structure
+        self._labels = frozenset(converter.label_names)
+        self._metadata = frozenset(converter.metadata_names)
         self._seen = HashSet()
         self._prompts: dict[str, HashSet] = {}
         self._batch: list[_Kept] = []
@@ -96,7 +98,7 @@ class _Run:
     def read(self, source: Source, tick: Callable[[Source], None] | None) -> None:
         """Read a source to its end."""
         parse, own, assign, report = self.converter.parse, self.plan.own, self.plan.assign, self.report
-        folder = self.folder(source)
+        folder, check = self.folder(source), self._check_names
         for line, row in source:
             report.read += 1
             if isinstance(row, BadRow):
@@ -104,19 +106,18 @@ class _Run:
                 continue
             try:
                 judgment = parse(row)
-                mark = fingerprint(judgment)
+                mark = marked(judgment)
                 own_split = own(row, source)
             except BadRow as bad:
                 report.skip(bad, source.name, line)
                 continue
-            except UnicodeEncodeError:
-                report.skip(BadRow("a text is not valid Unicode"), source.name, line)
-                continue
+            except Exception as error:  # a converter of one's own may raise anything
+                raise DataError(f"{report.source} failed at {source.name}:{line}: {_told(error)}") from error
+            check(judgment, source.name, line)
             if self.filters and not self._wanted(judgment, source.name, line):
                 continue
-            size = sum(map(len, responses(judgment))) + sum(len(turn.content) for turn in judgment.input)
-            self._batch.append(_Kept(judgment, mark, own_split, assign(mark.prompt, own_split), folder, size))
-            self._batch_size += size
+            self._batch.append(_Kept(judgment, mark, own_split, assign(mark.prompt, own_split), folder))
+            self._batch_size += mark.size
             if len(self._batch) >= _BATCH_ROWS or self._batch_size >= _BATCH_BYTES:
                 self.flush()
                 if tick is not None:
@@ -141,7 +142,7 @@ class _Run:
             samples = [s for kept in rows for s in expand(kept.judgment, kept.mark, kept.own_split)]
             fresh = sum(self._prompts.setdefault(split, HashSet()).add([kept.mark.prompt for kept in rows]))
             self.report.keep(split, len(rows), samples, fresh)
-            self.exporter.add(folder, split, samples, sum(kept.size for kept in rows))
+            self.exporter.add(folder, split, samples, sum(kept.mark.size for kept in rows))
 
     def check(self) -> None:
         """Raise `DataError` where the outcome must not be written; note prompts on both sides."""
@@ -158,20 +159,34 @@ class _Run:
                         f"set export.split to ratio to keep each on one side"
                     )
 
+    def _check_names(self, judgment: Judgment, name: str, line: int) -> None:
+        """A converter must announce what it fills: the columns are fixed before the first row is read."""
+        said = ""
+        if isinstance(judgment, Sample) != (self.converter.kind == "pointwise"):
+            said = f"gave a {type(judgment).__name__}, its kind is {self.converter.kind}"
+        elif isinstance(judgment, Sample) and not judgment.labels.keys() <= self._labels:
+            said = f"gave labels {sorted(judgment.labels)}, its label_names are {sorted(self._labels)}"
+        elif judgment.metadata and not judgment.metadata.keys() <= self._metadata:
+            said = (
+                f"gave metadata {sorted(judgment.metadata)}, its metadata_names are {sorted(self._metadata)}"
+            )
+        if said:
+            raise DataError(f"{self.report.source} {said} ({name}:{line})")
+
     def _wanted(self, judgment: Judgment, name: str, line: int) -> bool:
         for reason, wanted in self.filters.items():
             try:
                 keep = wanted(judgment)
-            except RMGalleryError:
-                raise
             except Exception as error:  # one's own function may raise anything
-                raise DataError(
-                    f"the filter {reason} failed at {name}:{line}: {type(error).__name__}: {error}"
-                ) from error
+                raise DataError(f"the filter {reason} failed at {name}:{line}: {_told(error)}") from error
             if not keep:
                 self.report.filtered[reason] += 1
                 return False
         return True
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, RMGalleryError) else f"{type(error).__name__}: {error}"
 
 
 def _find(config: DatasetConfig) -> tuple[Sequence[Source], list[str]]:

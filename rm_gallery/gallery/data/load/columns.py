@@ -24,7 +24,6 @@ from rm_gallery.core.data.converters import (
 from rm_gallery.core.data.samples import Message, Pair, Preferred, Row, Sample, conversation
 from rm_gallery.core.errors import ConfigError, DataError, nearest
 
-
 _OURS = ("unique_id", "input", "output", "data_source", "task_category", "metadata")
 
 
