@@ -53,7 +53,9 @@ def convert_dataset(config: DatasetConfig, progress: Progress | None = None) -> 
     filters = build_filters(config.process)
     sources, notices = _find(config)
     plan = SplitPlan(sources, config.export)
-    report = ConversionReport(config.name, config.configs.source, notices=[*notices, *plan.notices])
+    report = ConversionReport(
+        config.name, config.configs.source, converter.label_names, notices=[*notices, *plan.notices]
+    )
     columns = Columns(converter.kind, converter.label_names, converter.metadata_names)
     output_dir = Path(config.export.output_dir).expanduser()
     with Exporter(output_dir, config.name, config.export.formats, columns) as exporter:

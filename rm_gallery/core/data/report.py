@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,8 @@ class ConversionReport:
 
     name: str
     source: str
+    label_names: tuple[str, ...] = ()
+    """The label columns of pointwise rows."""
     read: int = 0
     kept: int = 0
     duplicates: int = 0
@@ -57,8 +59,16 @@ class ConversionReport:
         part.source_rows += source_rows
         part.rows += len(samples)
         part.prompts += prompts
-        for name, values in _labels(samples).items():
+        for name, values in self._labels(samples):
             part.labels.setdefault(name, Counter()).update(values)
+
+    def _labels(self, samples: Sequence[Sample | Pair]) -> Iterator[tuple[str, list[Any]]]:
+        pairs = [sample for sample in samples if isinstance(sample, Pair)]
+        if pairs:
+            yield "preferred", [pair.preferred for pair in pairs]
+            yield "preference_strength", [pair.strength for pair in pairs]
+        for name in self.label_names:
+            yield name, [sample.labels.get(name) for sample in samples if isinstance(sample, Sample)]
 
     def splits_rows(self) -> dict[str, int]:
         """The exported rows by split."""
@@ -116,15 +126,3 @@ def histogram(counts: Counter[Any]) -> dict[str, int]:
     known = sorted(key for key in counts if key is not None)
     ordered = {str(key): counts[key] for key in known}
     return {**ordered, "missing": counts[None]} if counts[None] else ordered
-
-
-def _labels(samples: Sequence[Sample | Pair]) -> dict[str, list[Any]]:
-    first = samples[0]
-    if isinstance(first, Pair):
-        pairs = [sample for sample in samples if isinstance(sample, Pair)]
-        return {
-            "preferred": [pair.preferred for pair in pairs],
-            "preference_strength": [pair.strength for pair in pairs],
-        }
-    names = dict.fromkeys(name for sample in samples if isinstance(sample, Sample) for name in sample.labels)
-    return {n: [s.labels.get(n) for s in samples if isinstance(s, Sample)] for n in names}
