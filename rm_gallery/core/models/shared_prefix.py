@@ -22,6 +22,7 @@ from rm_gallery.core.errors import ConfigError
 
 _TOKENS_PER_CHUNK = 1024
 """Verdict positions projected to the vocabulary at once: 1,024 x 150k x 4 bytes is 0.6 GB."""
+_ARGUMENTS = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "temperature")
 # Models with one of these set transform their logits after the head; the plain computation knows how.
 _LOGIT_TRANSFORMS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
 
@@ -52,7 +53,9 @@ def add_shared_prefix(model: Any) -> None:
     def forward(self: Any, *args: Any, prefix_rows: torch.Tensor | None = None, **kwargs: Any) -> Any:
         if prefix_rows is None:
             return original(*args, **kwargs)
-        return score_completions(self, prefix_rows, **kwargs)
+        # PEFT hands on its own arguments (input_ids=None, …) beside ours
+        ours = {name: kwargs[name] for name in _ARGUMENTS}
+        return score_completions(self, prefix_rows, **ours)
 
     model.forward = types.MethodType(forward, model)
 

@@ -86,6 +86,7 @@ class SharedPrefixGRPOTrainer(PlainGRPOTrainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._buffered_inputs: list[Any] | None = None
         for model in (self.model, self.ref_model):
             if model is not None:
                 inner = self.accelerator.unwrap_model(model)
@@ -96,10 +97,8 @@ class SharedPrefixGRPOTrainer(PlainGRPOTrainer):
         # Which micro-batch a row falls into does not change the sum of their gradients.
         if not self.model.training:
             return super()._prepare_inputs(generation_batch)
-        if (
-            self._step % (self.args.steps_per_generation * self.num_iterations) == 0
-            or self._buffered_inputs is None
-        ):
+        generate_every = self.args.steps_per_generation * self.num_iterations
+        if self._step % generate_every == 0 or not self._buffered_inputs:
             scored = self._generate_and_score_completions(generation_batch)
             self._buffered_inputs = split_tensor_dict(scored, self.args.steps_per_generation)
         return self._buffered_inputs[self._step % self.args.steps_per_generation]

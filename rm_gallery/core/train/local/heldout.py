@@ -75,6 +75,12 @@ class HeldOutMixin:
         if step and (best is None or logs["eval_reward"] > best):
             trainer.control.should_save = True  # a best that was not saved could not be linked
         # past the trainer's own `log`, which would take the training metrics gathered so far for held-out ones
-        trainer.callback_handler.on_log(trainer.args, trainer.state, trainer.control, logs)
+        trainer.callback_handler.on_log(trainer.args, trainer.state, trainer.control, dict(logs))
         trainer.state.log_history.append({**logs, "step": step})
+        trainer.control = trainer.callback_handler.on_evaluate(
+            trainer.args, trainer.state, trainer.control, logs
+        )
         return logs
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """TRL's card describes its trainer; ours is the card `rm_gallery.json`."""

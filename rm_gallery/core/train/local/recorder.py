@@ -108,7 +108,7 @@ class Recorder(TrainerCallback):
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
     ) -> None:
         """Rename in place, before the trackers' callbacks see the figures; then write them down."""
-        if not logs or not state.is_world_process_zero or "train_runtime" in logs:
+        if not logs or not state.is_world_process_zero or "train_loss" in logs:  # the summary at the end
             return
         step = state.global_step // self.updates_per_step
         held_out = any(key.startswith("eval_") for key in logs)

@@ -1,0 +1,157 @@
+"""Encoding each prompt once changes nothing but the cost: the plain computation is the reference."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+from rm_gallery.core.errors import ConfigError
+from rm_gallery.core.models.shared_prefix import add_shared_prefix, distinct_prompts, score_completions
+
+VOCABULARY = 61
+SIZES = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def model(kind: str = "llama"):
+    torch.manual_seed(0)
+    if kind == "qwen":  # biases in attention, untied head
+        built = Qwen2ForCausalLM(Qwen2Config(**SIZES, tie_word_embeddings=False))
+    else:
+        built = LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=True, attention_dropout=0.0))
+    with torch.no_grad():  # the default initialisation is so small that errors would hide
+        for parameter in built.parameters():
+            parameter.normal_(0, 0.2)
+    return built.eval()
+
+
+def batch(groups: list[tuple[int, list[int]]], seed: int):
+    """Left-padded prompts and right-padded completions; `groups` is (prompt length, completion lengths)."""
+    generator = torch.Generator().manual_seed(seed)
+    longest = max(length for length, _ in groups)
+    keep = max(n for _, sizes in groups for n in sizes)
+    ids, mask, completions, completion_mask = [], [], [], []
+    for length, sizes in groups:
+        prompt = torch.randint(1, VOCABULARY, (length,), generator=generator)
+        for size in sizes:
+            # padding is an arbitrary real token: only the mask may tell it
+            ids.append(torch.cat([torch.full((longest - length,), 7), prompt]))
+            mask.append(torch.cat([torch.zeros(longest - length), torch.ones(length)]).long())
+            completion = torch.randint(1, VOCABULARY, (size,), generator=generator)
+            completions.append(torch.cat([completion, torch.full((keep - size,), 9)]))
+            completion_mask.append(torch.cat([torch.ones(size), torch.zeros(keep - size)]).long())
+    return torch.stack(ids), torch.stack(mask), torch.stack(completions), torch.stack(completion_mask)
+
+
+def plain(net, ids, mask, completions, completion_mask, temperature=1.0):
+    """Every row on its own, without padding and without a cache."""
+    rows = []
+    for prompt, real, completion, kept in zip(ids, mask, completions, completion_mask, strict=True):
+        prompt, completion = prompt[real.bool()], completion[kept.bool()]
+        logits = net(torch.cat([prompt, completion]).unsqueeze(0), use_cache=False).logits[0] / temperature
+        scores = logits[len(prompt) - 1 : -1].log_softmax(-1).gather(-1, completion.unsqueeze(-1)).squeeze(-1)
+        rows.append(torch.nn.functional.pad(scores, (0, len(kept) - len(completion))))
+    return torch.stack(rows)
+
+
+def shared(net, ids, mask, completions, completion_mask, temperature=1.0):
+    prompt_ids, prompt_mask, rows = distinct_prompts(ids, mask)
+    return score_completions(
+        net,
+        rows,
+        prompt_ids=prompt_ids,
+        prompt_mask=prompt_mask,
+        completion_ids=completions,
+        completion_mask=completion_mask,
+        temperature=temperature,
+    )
+
+
+def gradients(net, loss):
+    net.zero_grad()
+    loss.backward()
+    return {name: parameter.grad.clone() for name, parameter in net.named_parameters()}
+
+
+group = st.tuples(st.integers(1, 9), st.lists(st.integers(1, 6), min_size=1, max_size=4))
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    groups=st.lists(group, min_size=1, max_size=4),
+    seed=st.integers(0, 2**16),
+    kind=st.sampled_from(["llama", "qwen"]),
+    temperature=st.sampled_from([1.0, 0.7]),
+)
+def test_log_probabilities_and_gradients_equal_the_plain_computation(groups, seed, kind, temperature):
+    net = model(kind)
+    data = batch(groups, seed)
+    weights = torch.randn(data[2].shape, generator=torch.Generator().manual_seed(seed)) * data[3]
+    expected = plain(net, *data, temperature)
+    expected_gradients = gradients(net, (expected * weights).sum())
+    got = shared(net, *data, temperature)
+    torch.testing.assert_close(got.log_probs, expected, atol=2e-5, rtol=1e-5)
+    for name, gradient in gradients(net, (got.log_probs * weights).sum()).items():
+        scale = max(1.0, expected_gradients[name].abs().max().item())
+        torch.testing.assert_close(gradient / scale, expected_gradients[name] / scale, atol=2e-5, rtol=0)
+
+
+def test_rows_of_a_group_need_not_be_adjacent():
+    net = model()
+    data = batch([(5, [2, 3, 1]), (3, [4, 2])], seed=1)
+    order = torch.tensor([3, 0, 4, 2, 1])
+    shuffled = tuple(part[order] for part in data)
+    straight = shared(net, *data).log_probs
+    torch.testing.assert_close(shared(net, *shuffled).log_probs, straight[order], atol=1e-5, rtol=1e-5)
+
+
+def test_equal_prompts_are_found_whatever_their_padding_holds():
+    ids = torch.tensor([[7, 7, 3, 4], [5, 6, 3, 4], [1, 2, 3, 4]])
+    mask = torch.tensor([[0, 0, 1, 1], [0, 0, 1, 1], [0, 1, 1, 1]])
+    prompts, kept, rows = distinct_prompts(ids, mask)
+    assert rows.tolist() == [0, 0, 1]
+    assert prompts.shape == kept.shape == (2, 3), "the column that is padding everywhere is trimmed"
+
+
+def test_entropy_is_that_of_the_whole_vocabulary():
+    net = model()
+    data = batch([(4, [1])], seed=3)
+    logits = net(data[0], use_cache=False).logits[0, -1].log_softmax(-1)
+    expected = -(logits.exp() * logits).sum()
+    torch.testing.assert_close(shared(net, *data).entropy[0, 0], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_many_positions_are_projected_in_chunks_with_the_same_gradient(monkeypatch):
+    net = model()
+    data = batch([(6, [5, 5, 4, 3])], seed=4)
+    whole = gradients(net, shared(net, *data).log_probs.sum())
+    monkeypatch.setattr("rm_gallery.core.models.shared_prefix._TOKENS_PER_CHUNK", 3)
+    for name, gradient in gradients(net, shared(net, *data).log_probs.sum()).items():
+        torch.testing.assert_close(gradient, whole[name], atol=1e-5, rtol=1e-5)
+
+
+def test_forward_without_the_argument_is_the_models_own():
+    net = model()
+    ids = torch.randint(1, VOCABULARY, (2, 5))
+    before = net(ids).logits
+    add_shared_prefix(net)
+    torch.testing.assert_close(net(ids).logits, before, atol=0, rtol=0)
+
+
+def test_a_model_that_transforms_its_logits_is_refused():
+    net = model()
+    net.config.final_logit_softcapping = 30.0
+    with pytest.raises(ConfigError, match="shared_prefix to false"):
+        add_shared_prefix(net)

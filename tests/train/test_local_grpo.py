@@ -1,0 +1,239 @@
+"""The local engine against plain TRL, and its runs: metrics, links, resume after a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from rm_gallery.core.data.samples import Message, Sample
+from rm_gallery.core.errors import ConfigError
+from rm_gallery.core.train.config import check_config
+from rm_gallery.core.train.local import train_local
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def write_rows(path: Path, number: int) -> Path:
+    rows = [
+        Sample(
+            (Message("user", f"question {'abc' * (i % 5)} {i}"),),
+            f"answer {i}",
+            {"helpfulness": i % 5},
+            f"row-{i}",
+        ).to_row()
+        for i in range(number)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def settings(tmp_path: Path, tiny_model: Path) -> dict:
+    return {
+        "task": "pointwise",
+        "method": "grpo",
+        "model": {"path": str(tiny_model), "dtype": "float32"},
+        "prompt": {"instruction": "Rate."},
+        "data": {
+            "train": str(write_rows(tmp_path / "train.jsonl", 24)),
+            "val": str(write_rows(tmp_path / "val.jsonl", 6)),
+        },
+        "train": {
+            "batch_size": 4,
+            "mini_batch_size": 2,
+            "max_steps": 4,
+            "learning_rate": 1e-3,
+            "eval_every": 2,
+            "save_every": 2,
+        },
+        "rollout": {"n": 4, "max_response_length": 8},
+        # a reward that random outputs earn differently, so that there is something to learn
+        "reward": {"name": "auto"},
+        "output_dir": str(tmp_path / "runs"),
+    }
+
+
+def trainer_for(settings: dict, *, shared: bool, tmp_path: Path, rewards=None):
+    """A trainer as the engine builds it, with the length of the answer as reward."""
+    from rm_gallery.core.evaluate.rows import load_rows
+    from rm_gallery.core.models.weights import load_model, load_tokenizer
+    from rm_gallery.core.train.local import engine
+    from rm_gallery.core.train.rows import build_examples
+    from rm_gallery.core.train.run_folder import RunFolder
+    from rm_gallery.core.train.sampling import prompt_order
+
+    model = {**settings["model"], "shared_prefix": shared}
+    config = check_config({**settings, "model": model})
+    task = config.build_task()
+    examples = build_examples(task, load_rows(config.data.train))
+    order = prompt_order(len(examples), config.train.batch_size, epochs=1, max_steps=4, seed=0)
+    run = RunFolder.create(config, tmp_path / f"shared-{shared}")
+    tokenizer = load_tokenizer(config.model.path)
+    trainer = engine._grpo(
+        config, task, load_model(config.model.path), tokenizer, examples, order, False, run
+    )
+    return trainer, [{"prompt": examples[i].messages, "index": i} for i in order[:4] for _ in range(4)]
+
+
+def test_loss_and_gradients_equal_plain_trl_on_the_same_samples(settings, tmp_path):
+    ours, rows = trainer_for(settings, shared=True, tmp_path=tmp_path)
+    plain, _ = trainer_for(settings, shared=False, tmp_path=tmp_path)
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(1, 9, (16,), generator=generator).tolist()
+    completions = [torch.randint(0, 256, (n,), generator=generator).tolist() for n in lengths]
+    results = {}
+    for name, trainer in (("ours", ours), ("plain", plain)):
+        trainer.model.train()
+        trainer.reward_funcs[0] = lambda completion_ids, **_: [float(len(ids)) for ids in completion_ids]
+        trainer._generate_single_turn = lambda ids, *_, **__: (completions, None)
+        trainer.current_gradient_accumulation_steps = 1
+        # not at the reference: the KL term must have a gradient too
+        with torch.no_grad():
+            for parameter in trainer.model.parameters():
+                parameter.add_(
+                    torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) * 0.05
+                )
+        inputs = trainer._generate_and_score_completions(rows)
+        loss = trainer._compute_loss(trainer.model, inputs)
+        loss.backward()
+        results[name] = (loss.detach(), inputs, {n: p.grad for n, p in trainer.model.named_parameters()})
+    torch.testing.assert_close(results["ours"][0], results["plain"][0], atol=1e-6, rtol=1e-5)
+    for key in ("ref_per_token_logps", "advantages"):
+        torch.testing.assert_close(
+            results["ours"][1][key] * 1, results["plain"][1][key] * 1, atol=1e-5, rtol=1e-5
+        )
+    for name, gradient in results["ours"][2].items():
+        torch.testing.assert_close(gradient, results["plain"][2][name], atol=2e-6, rtol=1e-4, msg=name)
+
+
+def test_sampling_draws_the_same_tokens_as_plain_trl(settings, tmp_path):
+    """The same seed and the same distribution give the same samples: the cache is used rightly."""
+    drawn = []
+    for shared in (True, False):
+        trainer, rows = trainer_for(settings, shared=shared, tmp_path=tmp_path)
+        ids, images, fields = trainer._tokenize_prompts([row["prompt"] for row in rows])
+        assert len({len(i) for i in ids}) > 1, "prompts of unequal length, so that there is padding"
+        torch.manual_seed(5)
+        drawn.append(trainer._generate_single_turn(ids, images, fields, 4)[0])
+    assert drawn[0] == drawn[1]
+    assert len({tuple(tokens) for tokens in drawn[0]}) > 1
+
+
+def records(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def comparable(record: dict) -> dict:
+    return {
+        k: v
+        for k, v in record.items()
+        if not k.startswith("timing_s") and k not in ("tokens_per_second", "seconds")
+    }
+
+
+def test_a_run_leaves_metrics_checkpoints_and_links(settings, tmp_path):
+    run = train_local(check_config(settings)).run.path
+    lines = records(run)
+    assert [(r["step"], r["split"]) for r in lines] == [
+        (0, "val"), (1, "train"), (2, "train"), (2, "val"), (3, "train"), (4, "train"), (4, "val"),
+    ]  # fmt: skip
+    wanted = {
+        "reward/mean",
+        "accuracy",
+        "mae",
+        "kl_loss",
+        "parse_rate",
+        "response_length/mean",
+        "entropy",
+        "grad_norm",
+    }
+    timing = {
+        "timing_s/generate",
+        "timing_s/log_probs",
+        "timing_s/reward",
+        "timing_s/update",
+        "timing_s/step",
+    }
+    assert wanted | timing | {"tokens_per_second"} <= set(lines[1])
+    assert (run / "actor_latest").resolve().name == "checkpoint-8", "two updates a step"
+    assert (run / "actor_latest" / "rm_gallery.json").is_file()
+    assert (run / "best" / "model.safetensors").is_file()
+    assert "step 4" in (run / "logs" / "training.log").read_text(encoding="utf-8")
+    assert yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["train"]["batch_size"] == 4
+
+
+SCRIPT = """
+import sys, yaml, torch
+torch.set_num_threads(1)
+from rm_gallery.core.train.config import check_config
+from rm_gallery.core.train.local import train_local
+from pathlib import Path
+settings, run, resume = yaml.safe_load(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "resume"
+train_local(check_config(settings), path=run, resume=resume)
+"""
+
+
+@pytest.mark.parametrize("method", ["grpo", "sft"])
+def test_a_killed_run_resumes_to_the_metrics_of_an_unbroken_one(settings, tmp_path, method):
+    settings = {**settings, "method": method, "train": {**settings["train"], "max_steps": 6}}
+    whole = train_local(check_config(settings), path=tmp_path / "whole").run.path
+    broken = tmp_path / "broken"
+    command = [sys.executable, "-c", SCRIPT, yaml.safe_dump(settings), str(broken)]
+    process = subprocess.Popen([*command, "start"], stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if (broken / "metrics.jsonl").is_file() and any(r["step"] == 3 for r in records(broken)):
+            break
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert any(r["step"] >= 2 for r in records(broken))
+    done = subprocess.run([*command, "resume"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert [comparable(r) for r in records(broken)] == [comparable(r) for r in records(whole)]
+    a, b = ((run / "actor_latest" / "model.safetensors").read_bytes() for run in (whole, broken))
+    assert a == b, "the same weights to the last bit"
+
+
+def test_lora_trains_adapters_and_the_folder_can_be_judged_with(settings):
+    from rm_gallery.core.judge import LocalJudge
+
+    settings["model"]["lora"] = {"rank": 4, "alpha": 8}
+    run = train_local(check_config(settings)).run
+    assert (run.latest / "adapter_model.safetensors").is_file()
+    assert records(run.path)[1]["kl_loss"] == pytest.approx(0, abs=1e-6), "adapters start at the reference"
+    judge = LocalJudge.load(run.latest)
+    assert len(judge.generate([[{"role": "user", "content": "hi"}]], max_new_tokens=4)) == 1
+
+
+def test_tensorboard_gets_the_same_names(settings, tmp_path):
+    settings["track"] = ["console", "tensorboard"]
+    train_local(check_config(settings))
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    [events] = {p.parent for p in tmp_path.rglob("events.out.tfevents.*")}
+    accumulator = EventAccumulator(str(events))
+    accumulator.Reload()
+    tags = accumulator.Tags()["scalars"]
+    assert {"train/reward/mean", "train/kl_loss", "eval/reward/mean"} <= set(tags)
+
+
+def test_resume_with_another_configuration_names_the_keys(settings, tmp_path):
+    train_local(check_config(settings), path=tmp_path / "run")
+    settings["train"]["learning_rate"] = 0.5
+    with pytest.raises(ConfigError, match=r"train\.learning_rate"):
+        train_local(check_config(settings), path=tmp_path / "run", resume=True)
+
+
+def test_methods_of_other_engines_are_refused_before_anything_is_loaded(settings):
+    with pytest.raises(ConfigError, match="bradley_terry"):
+        train_local(check_config({**settings, "method": "bradley_terry"}))
