@@ -19,9 +19,7 @@ class PairwiseTask(Task[str]):
     name: ClassVar[str] = "pairwise"
     template: type[BasePromptTemplate] = PairwiseComparisonTemplate
     default_reward: ClassVar[str] = "preference"
-    default_instruction: ClassVar[str] = (
-        "Compare the two responses to the query and decide which one is more helpful."
-    )
+    default_instruction: ClassVar[str] = "Which of the two responses to the query is more helpful?"
 
     def prompt(self, row: Row) -> str:
         # the prompt needs no label, so a pair to be judged may come without one

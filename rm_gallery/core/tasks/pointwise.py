@@ -18,7 +18,7 @@ class PointwiseTask(Task[int]):
     template: type[BasePromptTemplate] = PointwiseTrainTemplate
     default_reward: ClassVar[str] = "exp_decay"
     default_instruction: ClassVar[str] = (
-        "Rate how helpful the response is to the query on a scale from 0 (not helpful) to 4 (very helpful)."
+        "How helpful is the response to the query, from 0 (not helpful) to 4 (very helpful)?"
     )
     label: ClassVar[str] = "helpfulness"
     scale: ClassVar[range] = range(5)

@@ -15,7 +15,6 @@ class PointwiseTrainTemplate(BasePromptTemplate):
     """One response, one score from 0 to 4."""
 
     prompt: ClassVar[str] = """\
-# Task
 {task}
 
 # Query
@@ -34,7 +33,6 @@ class PairwiseComparisonTemplate(BasePromptTemplate):
     """Two responses to one query; `A`, `B` or `tie`, with optional reasoning first."""
 
     prompt: ClassVar[str] = """\
-# Task
 {task}
 
 # Query
@@ -50,7 +48,7 @@ class PairwiseComparisonTemplate(BasePromptTemplate):
 {output_requirement}"""
 
     think: str = ""
-    preference: Preference = Field(description="the better response, or tie where neither is better")
+    preference: Preference = Field(description="the better response")
 
 
 class MultiDimensionTrainTemplate(BasePromptTemplate):

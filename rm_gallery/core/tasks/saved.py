@@ -1,0 +1,68 @@
+"""The card `rm_gallery.json` in a trained folder: the task the judge was trained on, so that use asks the same."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from rm_gallery import __version__
+from rm_gallery.core.errors import ConfigError
+from rm_gallery.core.rewards import RewardConfig
+from rm_gallery.core.tasks.base import Task, get_task
+
+CARD = "rm_gallery.json"
+
+
+class _Card(BaseModel):
+    model_config = ConfigDict(extra="ignore")  # a newer version may have written more
+
+    task: str
+    think: bool = False
+    instruction: str | None = None
+    reasoning_model: bool = False
+    reward: RewardConfig = RewardConfig()
+
+
+@dataclass(frozen=True)
+class SavedTask:
+    """What a trained folder says of itself."""
+
+    task: Task[Any]
+    reasoning_model: bool
+
+
+def save_task(folder: str | Path, name: str, task: Task[Any], *, reasoning_model: bool = False) -> None:
+    """Write the card into `folder`. `name` is what `get_task` takes."""
+    card = {
+        "task": name,
+        "think": task.think,
+        "instruction": task.instruction,
+        "reasoning_model": reasoning_model,
+        "reward": task.reward_config.model_dump(),
+        "rm_gallery": __version__,
+    }
+    target = Path(folder) / CARD
+    part = target.with_suffix(".part")
+    part.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    part.replace(target)
+
+
+def load_saved_task(folder: str | Path) -> SavedTask | None:
+    """The task of a folder that this toolkit trained; None where the folder has no card.
+
+    Raises:
+        ConfigError: the card is damaged, or names a task that does not exist here.
+    """
+    path = Path(folder).expanduser() / CARD
+    if not path.is_file():
+        return None
+    try:
+        card = _Card.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ConfigError(f"{path} is damaged: {error.errors()[0]['msg']}") from None
+    task = get_task(card.task, card.reward, think=card.think, instruction=card.instruction)
+    return SavedTask(task, card.reasoning_model)
