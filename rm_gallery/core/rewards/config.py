@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +27,24 @@ class RewardConfig(BaseModel):
     name: str = "auto"
     """`exp_decay`, `linear`, `exact`, `preference`, or one's own: `package.module:function` or
     `path/to/file.py:function`. `auto` is the task's own: `exp_decay` for scores, `preference` for pairs."""
-    k: float = Field(default=2.0, gt=0)
+    k: float = Field(default=2.0, gt=0, allow_inf_nan=False)
     """How fast `exp_decay` falls."""
-    max_error: float = Field(default=4.0, gt=0)
+    max_error: float = Field(default=4.0, gt=0, allow_inf_nan=False)
     """The width of the scale: the largest possible error."""
     tie: float = Field(default=0.0, ge=0, le=1)
     """What `preference` pays where just one of verdict and truth is a tie."""
-    invalid_reward: float = 0.0
+    invalid_reward: float = Field(default=0.0, allow_inf_nan=False)
     """What an output without a legal verdict earns; below the worst valid answer's reward by default."""
 
-    def build(self, default: str) -> RewardFunction:
-        """Return the function. `default` is the task's own reward, which `auto` stands for.
+    def build(self, default: str, fitting: Sequence[str] | None = None) -> RewardFunction:
+        """Return the function.
+
+        Args:
+            default: the task's own reward, which `auto` stands for.
+            fitting: the built-in rewards that can score the task's verdicts; None: all of them.
 
         Raises:
-            ConfigError: no such reward, or the file or module cannot be loaded.
+            ConfigError: no such reward, one that does not fit the task, or its file or module cannot be loaded.
         """
         name = default if self.name == "auto" else self.name
         built_in: dict[str, RewardFunction] = {
@@ -49,6 +53,11 @@ class RewardConfig(BaseModel):
             "exact": functions.exact_match,
             "preference": lambda p, t: functions.preference_match(p, t, tie=self.tie),
         }
+        if name in built_in and fitting is not None and name not in fitting:
+            raise ConfigError(
+                f"reward.name is {name!r}, which cannot score this task's verdicts; use auto, "
+                f"{', '.join(fitting)} or one's own"
+            )
         if name in built_in:
             return built_in[name]
         if ":" not in name:
@@ -56,7 +65,10 @@ class RewardConfig(BaseModel):
                 f"reward.name is {name!r}; the built-in rewards are {', '.join(built_in)}, and one's own is "
                 f"written module:function or file.py:function.{nearest(name, list(built_in))}"
             )
-        return _checked(load_object(name), name)
+        function = load_object(name)
+        if not callable(function):
+            raise ConfigError(f"reward.name is {name!r}, which is {function!r} and not a function")
+        return _checked(function, name)
 
 
 def load_object(reference: str) -> Any:
@@ -75,12 +87,20 @@ def load_object(reference: str) -> Any:
             raise ConfigError(f"{reference}: {path} is not a Python file")
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module  # dataclasses and pydantic look their module up by name
-        spec.loader.exec_module(module)
+        try:
+            spec.loader.exec_module(module)
+        except (
+            Exception
+        ) as error:  # whatever one's own code raises: the file is not loaded, and not half of it
+            del sys.modules[spec.name]
+            raise ConfigError(f"{reference}: {path} does not load: {_said(error)}") from error
     else:
         try:
             module = importlib.import_module(place)
         except ModuleNotFoundError as error:
             raise ConfigError(f"{reference}: {error}; is it on PYTHONPATH?") from error
+        except Exception as error:  # also of the names that import_module refuses
+            raise ConfigError(f"{reference}: {place!r} does not load: {_said(error)}") from error
     if not hasattr(module, attribute):
         raise ConfigError(f"{reference}: {place} has no {attribute!r}.{nearest(attribute, dir(module))}")
     return getattr(module, attribute)
@@ -88,9 +108,17 @@ def load_object(reference: str) -> Any:
 
 def _checked(function: Any, name: str) -> RewardFunction:
     def reward(predicted: Any, true: Any) -> float:
-        value = float(function(predicted, true))
-        if not math.isfinite(value):
+        value = function(predicted, true)
+        try:
+            number = float(value)
+        except (TypeError, ValueError, RuntimeError):  # the last is torch's, of a tensor of several elements
+            number = math.nan
+        if not math.isfinite(number):
             raise ConfigError(f"the reward {name} returned {value} for verdict {predicted!r}, truth {true!r}")
-        return value
+        return number
 
     return reward
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

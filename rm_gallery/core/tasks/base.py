@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, ClassVar, Generic, TypeVar
 
 from rm_gallery.core.data.samples import Row, conversation
@@ -31,13 +32,15 @@ class Task(ABC, Generic[V]):
     name: ClassVar[str]
     template: type[BasePromptTemplate]
     default_reward: ClassVar[str]
+    fitting_rewards: ClassVar[tuple[str, ...] | None] = None
+    """The built-in rewards that can score this task's verdicts; None: all."""
     default_instruction: ClassVar[str]
 
     def __init__(
         self, reward: RewardConfig | None = None, *, think: bool = False, instruction: str | None = None
     ) -> None:
         self.reward_config = reward or RewardConfig()
-        self.reward = self.reward_config.build(self.default_reward)
+        self.reward = self.reward_config.build(self.default_reward, self.fitting_rewards)
         self.think = think
         self.instruction = instruction or self.default_instruction
 
@@ -82,7 +85,7 @@ class Task(ABC, Generic[V]):
     def cluster(self, row: Row) -> str:
         """The id of the row's prompt: rows that share it are not independent (16 hex digits)."""
         text = "\x1e".join(f"{message.role}\x1f{message.content}" for message in conversation(row))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
     # -- the reward
 
@@ -148,10 +151,33 @@ def get_task(name: str, reward: RewardConfig | None = None, **options: Any) -> T
         )
     found = load_object(name)
     if isinstance(found, Task):
+        _check_unchanged(name, found, reward, options)
         return found
     if not (isinstance(found, type) and issubclass(found, Task)):
         raise ConfigError(f"task {name}: expected a Task or a subclass of it, found {type(found).__name__}")
     return found(reward, **options)
+
+
+def _check_unchanged(
+    name: str, task: Task[Any], reward: RewardConfig | None, options: dict[str, Any]
+) -> None:
+    """An object comes with its settings made: refuse others rather than drop them."""
+    own = {"reward": task.reward_config, "think": task.think, "instruction": task.instruction}
+    asked = {"reward": reward, **options}
+    unset = (None, False, RewardConfig())
+    refused = [key for key, value in asked.items() if value not in unset and value != own.get(key)]
+    if refused:
+        raise ConfigError(
+            f"task {name} is an object with its own {', '.join(refused)}: set it there, or name its class"
+        )
+
+
+def is_score(value: Any, scale: range) -> bool:
+    """Whether a label is a whole number of `scale`.
+
+    One that passed through pandas or NumPy may be 3.0 or int64(3); True and "3" are no labels.
+    """
+    return not isinstance(value, bool) and isinstance(value, (int, float, Real)) and value in scale
 
 
 def task_names() -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from rm_gallery.core.data.samples import Row, Sample, conversation_text, row_name
 from rm_gallery.core.errors import DataError
 from rm_gallery.core.rewards import RewardConfig
-from rm_gallery.core.tasks.base import Task
+from rm_gallery.core.tasks.base import Task, is_score
 from rm_gallery.core.templates import BasePromptTemplate, MultiDimensionTrainTemplate
 
 Scores = dict[str, int]
@@ -24,6 +24,7 @@ class MultiDimensionTask(Task[Scores]):
     name: ClassVar[str] = "multi_dimension"
     template: type[BasePromptTemplate] = MultiDimensionTrainTemplate
     default_reward: ClassVar[str] = "exp_decay"
+    fitting_rewards: ClassVar[tuple[str, ...] | None] = ("exp_decay", "linear", "exact")
     default_instruction: ClassVar[str] = (
         "Rate the response to the query on each dimension, on a scale from 0 (worst) to 4 (best)."
     )
@@ -70,15 +71,18 @@ class MultiDimensionTask(Task[Scores]):
         return self.template(**verdict).to_text()
 
     def truth(self, row: Row) -> Scores:
+        labels = Sample.from_row(row).labels
         try:
-            return self.check_truth(Sample.from_row(row).labels)
+            return self.check_truth(labels)
         except DataError as error:
             raise DataError(f"{row_name(row)}: {error}") from None
 
     def check_truth(self, value: Any) -> Scores:
         if not isinstance(value, Mapping):
             raise DataError(f"the labels are {value!r}, expected a score for each of {self.dimensions}")
-        wrong = {name: value.get(name) for name in self.dimensions if value.get(name) not in self.scale}
+        wrong = {
+            name: value.get(name) for name in self.dimensions if not is_score(value.get(name), self.scale)
+        }
         if wrong:
             raise DataError(f"the labels {wrong} are missing or not whole numbers from 0 to {self.scale[-1]}")
         return {name: int(value[name]) for name in self.dimensions}

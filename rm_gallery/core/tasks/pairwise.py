@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any, ClassVar
 
-from rm_gallery.core.data.samples import Pair, Row, conversation_text
+from rm_gallery.core.data.samples import Pair, Row, conversation_text, row_name
 from rm_gallery.core.errors import DataError
 from rm_gallery.core.tasks.base import Task
 from rm_gallery.core.templates import BasePromptTemplate, PairwiseComparisonTemplate
@@ -19,11 +21,12 @@ class PairwiseTask(Task[str]):
     name: ClassVar[str] = "pairwise"
     template: type[BasePromptTemplate] = PairwiseComparisonTemplate
     default_reward: ClassVar[str] = "preference"
+    fitting_rewards: ClassVar[tuple[str, ...] | None] = ("preference", "exact")
     default_instruction: ClassVar[str] = "Which of the two responses to the query is more helpful?"
 
     def prompt(self, row: Row) -> str:
-        # the prompt needs no label, so a pair to be judged may come without one
-        pair = Pair.from_row({"preferred": "tie", **row})
+        # the prompt needs no label, so a pair to be judged may come without one, or with a bad one
+        pair = Pair.from_row({**row, "preferred": "tie", "preference_strength": 0})
         return self.template.format(
             enable_thinking=self.think,
             task=self.instruction,
@@ -42,18 +45,25 @@ class PairwiseTask(Task[str]):
         return self.template.model_validate({"preference": verdict}).to_text()
 
     def truth(self, row: Row) -> str:
-        return Pair.from_row(row).preferred
+        # a null column does not hide what `metadata` says
+        known = {key: value for key, value in row.items() if value is not None}
+        if "preferred" in known:
+            try:
+                self.check_truth(known["preferred"])
+            except DataError as error:
+                raise DataError(f"{row_name(row)}: {error}") from None
+        return Pair.from_row({**known, "preference_strength": 0}).preferred
 
     def check_truth(self, value: Any) -> str:
         if isinstance(value, Mapping):
             value = value.get("preferred", value.get("preference"))
-        if value not in _LEGAL:
+        if not isinstance(value, str) or value not in _LEGAL:
             raise DataError(f"the preferred response is {value!r}, expected 'A', 'B' or 'tie'")
         return str(value)
 
     def ground_truth(self, ground_truth: Any, extra_info: dict[str, Any]) -> Any:
         if ground_truth is None or ground_truth == "":
-            return (extra_info.get("metadata") or {}).get("preferred")
+            return _metadata(extra_info).get("preferred")
         return ground_truth
 
     def compute_score(
@@ -66,11 +76,10 @@ class PairwiseTask(Task[str]):
     ) -> dict[str, Any]:
         """As `Task.compute_score`, with the row's `preference_strength` where it is known (else 0)."""
         result = super().compute_score(data_source, solution_str, ground_truth, extra_info)
-        sources = (ground_truth, (extra_info or {}).get("metadata"))
-        known = [
-            s["preference_strength"] for s in sources if isinstance(s, Mapping) and "preference_strength" in s
-        ]
-        return {**result, "preference_strength": int(known[0] or 0) if known else 0}
+        sources = (ground_truth, _metadata(extra_info or {}))
+        known = [s.get("preference_strength") for s in sources if isinstance(s, Mapping)]
+        strengths = (_strength(value) for value in known)
+        return {**result, "preference_strength": next((s for s in strengths if s is not None), 0)}
 
     def scored(self, predicted: str | None, true: str) -> dict[str, Any]:
         return {
@@ -78,3 +87,19 @@ class PairwiseTask(Task[str]):
             "true_preference": true,
             "task_type": self.name,
         }
+
+
+def _metadata(extra_info: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`metadata`, which the older shape writes as JSON."""
+    metadata = extra_info.get("metadata")
+    if isinstance(metadata, str):
+        try:
+            metadata = json.loads(metadata)
+        except json.JSONDecodeError:
+            return {}
+    return metadata if isinstance(metadata, Mapping) else {}
+
+
+def _strength(value: Any) -> int | None:
+    """A strength, or None for what is not one: pandas makes NaN of a missing one."""
+    return int(value) if isinstance(value, (int, float, Integral)) and value == value // 1 else None

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from rm_gallery.core.data.samples import Row, Sample, conversation_text, row_name
 from rm_gallery.core.errors import DataError
-from rm_gallery.core.tasks.base import Task
+from rm_gallery.core.tasks.base import Task, is_score
 from rm_gallery.core.templates import BasePromptTemplate, PointwiseTrainTemplate
 
 
@@ -17,6 +17,7 @@ class PointwiseTask(Task[int]):
     name: ClassVar[str] = "pointwise"
     template: type[BasePromptTemplate] = PointwiseTrainTemplate
     default_reward: ClassVar[str] = "exp_decay"
+    fitting_rewards: ClassVar[tuple[str, ...] | None] = ("exp_decay", "linear", "exact")
     default_instruction: ClassVar[str] = (
         "How helpful is the response to the query, from 0 (not helpful) to 4 (very helpful)?"
     )
@@ -53,14 +54,12 @@ class PointwiseTask(Task[int]):
     def check_truth(self, value: Any) -> int:
         if isinstance(value, Mapping):
             value = value.get(self.label)
-        # a label that passed through pandas or NumPy may be 3.0 or int64(3); True and "3" are not labels
-        number = value.item() if hasattr(value, "item") else value
-        if isinstance(number, bool) or not isinstance(number, (int, float)) or number not in self.scale:
+        if not is_score(value, self.scale):
             raise DataError(
                 f"the label {self.label!r} is {value!r}, expected a whole number from {self.scale[0]} to "
                 f"{self.scale[-1]}"
             )
-        return int(number)
+        return int(value)
 
     def scored(self, predicted: int | None, true: int) -> dict[str, Any]:
         worst = float(self.scale[-1] - self.scale[0])

@@ -133,8 +133,11 @@ def _convert(name: str, info: FieldInfo, raw: str) -> Any:
         if not _INTEGER.fullmatch(content):
             shown = content if len(content) <= 40 else content[:40] + "…"
             raise InvalidVerdict(f"<{name}> holds {shown!r}, which is not a whole number")
-        # 18 digits are beyond every scale, and int() of a million digits would be slow
-        return int(content.split(".")[0][:18])
+        digits = content.split(".")[0]
+        # beyond every scale, and int() of a million digits would be slow or refused
+        if len(digits) > 18:
+            raise InvalidVerdict(f"<{name}> holds a number of {len(digits)} digits")
+        return int(digits)
     if get_origin(info.annotation) is Literal:
         if content.isascii():
             for legal in get_args(info.annotation):
