@@ -1,0 +1,277 @@
+"""`BaseTrainDataset`: exported rows as the dataset that verl trains on, built and checked by a task.
+
+class PointwiseTrainDataset(BaseTrainDataset):
+    task = "pointwise"
+
+Every step is a hook that a subclass may replace; with hooks of its own it needs no task.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rm_gallery.core.data.samples import row_name
+from rm_gallery.core.errors import ConfigError, DataError
+from rm_gallery.core.evaluate.rows import load_rows
+from rm_gallery.core.models.require import require
+from rm_gallery.core.tasks import Task, get_task
+from rm_gallery.core.templates.base import THINK
+from rm_gallery.core.train.rows import Example, drop_overlong
+
+require("train", "torch")
+from torch.utils.data import Dataset  # noqa: E402 - first the sentence that says what to install
+
+logger = logging.getLogger(__name__)
+Messages = list[dict[str, str]]
+
+
+class BaseTrainDataset(Dataset):  # type: ignore[misc]  # torch is Any to the checker
+    """Prompts with their ground truth, in the form that verl reads.
+
+    All rows are read, asked and checked when the dataset is built, so that a bad one is known before a model is
+    loaded. Prompts of more than `config.max_prompt_length` tokens are left out and counted in `overlong`,
+    whatever `config.filter_overlong_prompts` says: verl does not truncate them and fails on them.
+
+    Args:
+        data_files: a Parquet or JSON Lines file of exported rows, or several.
+        tokenizer: of the model to train; its chat template gives the prompts' lengths.
+        processor: not used; verl passes it.
+        config: verl's `data` section, or a dict. Read are `max_prompt_length`, `apply_chat_template_kwargs`,
+            `seed`, and ours: `reasoning_model`, `task`, `think`, `instruction`.
+        max_samples: use at most so many rows, drawn with the seed. None or less than 1: all.
+
+    Raises:
+        DataError: no rows, a missing or bad label (names the row), or no prompt that is short enough.
+        ConfigError: there is no such task, or two settings contradict each other.
+    """
+
+    task: ClassVar[str | None] = None
+    """The task behind the default hooks; `config.task` goes before it."""
+
+    def __init__(
+        self,
+        data_files: str | Path | Iterable[str | Path],
+        tokenizer: Any,
+        processor: Any = None,
+        config: Mapping[str, Any] | None = None,
+        max_samples: int | None = None,
+        **_: Any,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.config: Mapping[str, Any] = {} if config is None else config
+        self.template_kwargs = dict(self.config.get("apply_chat_template_kwargs") or {})
+        self.reasoning_model = self._reasoning()
+        self.template_kwargs["enable_thinking"] = self.reasoning_model
+        self.judging = self._task()
+        one_file = isinstance(data_files, str | Path)
+        self.files = [str(file) for file in ([data_files] if one_file else data_files)]  # type: ignore[union-attr]
+        examples = self._examples(self._rows(max_samples))
+        longest = self.config.get("max_prompt_length")
+        self.overlong = 0
+        if longest is not None:
+            total = len(examples)
+            examples, self.overlong = drop_overlong(examples, self._count_tokens, int(longest))
+            if self.overlong:
+                logger.warning(
+                    "%d of %d prompts are over data.max_prompt_length=%s", self.overlong, total, longest
+                )
+        self.examples = examples
+        self._check_engine_template()
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """`raw_prompt` (chat messages), `index`, `data_source`, `reward_model.ground_truth`, `extra_info`."""
+        example = self.examples[index]
+        row = example.row
+        labels = _labels(row)
+        metadata = dict(row.get("metadata") or {})
+        if "preferred" in labels:  # where the pairwise reward looks when it is handed no truth
+            metadata = {**metadata, **labels}
+        return {
+            "raw_prompt": [dict(message) for message in example.messages],
+            "index": index,
+            "data_source": self._get_data_source(row),
+            "reward_model": {"ground_truth": example.truth},
+            "extra_info": {
+                "index": index,
+                "unique_id": str(row.get("unique_id") or ""),
+                "metadata": metadata,
+                "labels": labels,
+            },
+        }
+
+    # -- hooks
+
+    def _normalize_row(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The row in the newer shape: JSON strings decoded, `output[…].answer` unwrapped."""
+        row = {**row, **{key: _decoded(row[key]) for key in ("input", "output", "metadata") if key in row}}
+        output = row.get("output")
+        if isinstance(output, list):
+            row["output"] = [_answer(item) for item in output]
+        elif output is not None:
+            row["output"] = _answer(output)
+        return row
+
+    def _build_messages(self, example: dict[str, Any]) -> Messages:
+        """The chat messages that ask for the verdict on this row."""
+        return self._need_task("_build_messages").messages(example)
+
+    def _apply_chat_template(self, messages: Messages) -> str:
+        """The text of the prompt, by whose tokens its length counts. The engine renders its own."""
+        text = self.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, **self.template_kwargs
+        )
+        return str(text)
+
+    def _extract_ground_truth(self, row: dict[str, Any]) -> Any:
+        """What `compute_score` gets as `ground_truth`; raises `DataError` where it is missing or bad."""
+        task = self._need_task("_extract_ground_truth")
+        truth = task.truth(row)
+        label = getattr(task, "label", None)
+        return {label: truth} if label else truth
+
+    def _get_data_source(self, row: dict[str, Any]) -> str:
+        return str(row.get("data_source") or "unknown")
+
+    def _get_examples(self) -> list[Any]:
+        """In-context examples for a reward module. May be called before `super().__init__`."""
+        return []
+
+    # -- building
+
+    def _reasoning(self) -> bool:
+        """One setting decides both: the chat template's thinking, and that the prompt does not ask for it."""
+        said = self.template_kwargs.get("enable_thinking")
+        setting = self.config.get("reasoning_model")
+        if setting is None:
+            return bool(said)
+        if said is not None and bool(said) != bool(setting):
+            raise ConfigError(
+                f"data.reasoning_model is {bool(setting)} but data.apply_chat_template_kwargs.enable_thinking "
+                f"is {bool(said)}: set them alike"
+            )
+        return bool(setting)
+
+    def _task(self) -> Task[Any] | None:
+        name = self.config.get("task") or self.task
+        if name is None:
+            return None
+        task = get_task(str(name), instruction=self.config.get("instruction"))
+        asks = self.config.get("think")
+        if asks is None:
+            asks = THINK in task.template.model_fields
+        task.think = bool(asks) and not self.reasoning_model
+        return task
+
+    def _need_task(self, hook: str) -> Task[Any]:
+        if self.judging is None:
+            raise ConfigError(f"{type(self).__name__} has no task: set `task`, or define {hook}")
+        return self.judging
+
+    def _rows(self, max_samples: int | None) -> list[tuple[str, dict[str, Any]]]:
+        """(where it stands, row) for each row to use, in the files' order."""
+        rows = [
+            (f"{file}, row {number}", row)
+            for file in self.files
+            for number, row in enumerate(load_rows(file), start=1)
+        ]
+        if not rows:
+            raise DataError("data_files names no file: there is nothing to train on")
+        if max_samples is not None and 0 < max_samples < len(rows):
+            seed = self.config.get("seed") or 0
+            rows = [rows[i] for i in sorted(random.Random(seed).sample(range(len(rows)), max_samples))]
+        return rows
+
+    def _examples(self, rows: list[tuple[str, dict[str, Any]]]) -> list[Example]:
+        examples, bad = [], []
+        for place, raw in rows:
+            try:
+                row = self._normalize_row(raw)
+                truth = self._extract_ground_truth(row)
+                self._check_truth(row, truth)
+                examples.append(Example(row, self._build_messages(row), truth))
+            except DataError as error:
+                bad.append(f"{place}: {error}")
+        if bad:
+            raise DataError(
+                f"{len(bad)} of {len(rows)} rows cannot be trained on, the first is {bad[0]}; "
+                "convert the data again with rmg data convert, or leave these rows out"
+            )
+        return examples
+
+    def _check_truth(self, row: dict[str, Any], truth: Any) -> None:
+        """The truth of a hook of one's own may be of any kind, but not missing."""
+        if self.judging is not None:
+            self.judging.check_truth(truth)
+            return
+        parts = list(truth.values()) if isinstance(truth, Mapping) else [truth]
+        # a NaN is what pandas makes of a missing label; it does not equal itself
+        if not parts or any(part is None or part == "" or part != part for part in parts):
+            raise DataError(f"{row_name(row)}: the ground truth is missing, found {truth!r}")
+
+    def _count_tokens(self, messages: Messages) -> int:
+        # the chat template has written the special tokens already
+        text = self._apply_chat_template(messages)
+        return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _check_engine_template(self) -> None:
+        """verl renders with `apply_chat_template_kwargs` alone: say so where that is another prompt than ours."""
+        given = dict(self.config.get("apply_chat_template_kwargs") or {})
+        if "enable_thinking" in given or not hasattr(self.tokenizer, "apply_chat_template"):
+            return
+        ours, engines = (
+            self.tokenizer.apply_chat_template(
+                self.examples[0].messages, tokenize=False, add_generation_prompt=True, **kwargs
+            )
+            for kwargs in (self.template_kwargs, given)
+        )
+        if ours != engines:
+            logger.warning(
+                "the model's chat template depends on enable_thinking; give verl "
+                "+data.apply_chat_template_kwargs.enable_thinking=%s, or it renders another prompt",
+                self.reasoning_model,
+            )
+
+
+def _decoded(value: Any) -> Any:
+    """Undo the older shape's JSON strings; arrays that pandas read from Parquet become lists."""
+    if isinstance(value, str) and value[:1] in ("[", "{"):
+        try:
+            return json.loads(value)
+        except json.JSONDecodeError:
+            return value  # a text that merely begins with a bracket
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _answer(output: Any) -> Any:
+    """One response as `{"content", "label"}`."""
+    item = _decoded(output)
+    if isinstance(item, Mapping) and "answer" in item:
+        item = _decoded(item["answer"])
+    if isinstance(item, Mapping) and "label" in item:
+        item = {**item, "label": _decoded(item["label"]) or {}}
+    return item
+
+
+def _labels(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row's labels by name, without nulls: the preference of a pair, else the labels of the response."""
+    metadata = row.get("metadata") or {}
+    preference = {}
+    for key in ("preferred", "preference_strength"):
+        value = row.get(key)
+        value = metadata.get(key) if value is None else value
+        if value is not None:
+            preference[key] = value
+    if "preferred" in preference:
+        return preference
+    output = row.get("output")
+    output = output[0] if isinstance(output, list) and output else output
+    label = output.get("label") if isinstance(output, Mapping) else None
+    return {key: value for key, value in (label or {}).items() if value is not None}

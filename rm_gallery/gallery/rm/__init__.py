@@ -1,0 +1,1 @@
+"""Reward modules: prompt builders under the names that training datasets instantiate."""
