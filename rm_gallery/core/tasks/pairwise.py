@@ -62,7 +62,7 @@ class PairwiseTask(Task[str]):
         return str(value)
 
     def ground_truth(self, ground_truth: Any, extra_info: dict[str, Any]) -> Any:
-        if ground_truth is None or ground_truth == "":
+        if ground_truth is None or (isinstance(ground_truth, str) and not ground_truth):
             return _metadata(extra_info).get("preferred")
         return ground_truth
 

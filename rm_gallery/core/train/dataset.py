@@ -91,7 +91,8 @@ class BaseTrainDataset(Dataset):  # type: ignore[misc]  # torch is Any to the ch
         example = self.examples[index]
         row = example.row
         labels = _labels(row)
-        metadata = dict(row.get("metadata") or {})
+        # Parquet gives every row every key
+        metadata = {key: value for key, value in (row.get("metadata") or {}).items() if value is not None}
         if "preferred" in labels:  # where the pairwise reward looks when it is handed no truth
             metadata = {**metadata, **labels}
         return {

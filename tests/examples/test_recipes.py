@@ -1,0 +1,209 @@
+"""The files that engines load by path, the names the guides import, and the training YAMLs."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+from rm_gallery.core.errors import ConfigError, DataError, InvalidVerdict
+from rm_gallery.core.train import TrainConfig, load_config
+from rm_gallery.core.train.config import check_config
+from tests.conftest import ROOT
+
+COOKBOOK = ROOT / "tutorials/cookbooks/training_reward_model"
+RECIPES = [ROOT / "examples/train/pointwise", ROOT / "examples/train/pairwise"]
+FOLDERS = [*RECIPES, COOKBOOK / "generative/pointwise"]
+FILES = [folder / name for folder in FOLDERS for name in ("dataset.py", "reward_fn.py", "template.py")]
+
+
+def load(path: Path) -> ModuleType:
+    """As verl loads a file: by path, under a name of its own."""
+    spec = importlib.util.spec_from_file_location("custom_module", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_loads_by_path_and_as_a_module(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    # without the repository's root, as in a job that runs elsewhere
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT])
+    by_path = load(path)
+    monkeypatch.undo()
+    dotted = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    imported = importlib.import_module(dotted)
+    assert set(dir(by_path)) >= {name for name in dir(imported) if not name.startswith("_")}
+
+
+def test_the_root_is_enough_to_import_them() -> None:
+    code = "import examples.train.pointwise.reward_fn, examples.train.pairwise.reward_fn, sys; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_the_recipes_folder_is_enough_to_import_its_template() -> None:
+    code = "from template import PointwiseTrainTemplate; print(PointwiseTrainTemplate.parse('<score>3</score>').score)"
+    for folder in (RECIPES[0], FOLDERS[2]):
+        done = subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, capture_output=True)
+        assert done.stdout == b"3\n"
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("examples.train.pairwise.dataset", "HelpfulnessPairwiseTrainDataset"),
+        ("examples.train.pointwise.dataset", "HelpfulnessPointwiseTrainDataset PointwiseTrainDataset"),
+        ("examples.train.pairwise.reward_fn", "compute_score extract_preference_from_response"),
+        (
+            "examples.train.pointwise.reward_fn",
+            "compute_score pointwise_reward calculate_helpfulness_reward",
+        ),
+        ("examples.train.pairwise.template", "PairwiseComparisonTemplate extract_preference_from_response"),
+        ("examples.train.pointwise.template", "PointwiseTrainTemplate MultiDimensionTrainTemplate"),
+        ("tutorials.cookbooks.training_reward_model.base", "BaseTrainDataset"),
+        ("rm_gallery.core.train", "BaseTrainDataset"),
+        (
+            "rm_gallery.gallery.rm.alignment.base",
+            "BaseListWisePrincipleReward BaseHelpfulnessPairWiseReward BaseHelpfulnessPointWiseReward",
+        ),
+    ],
+)
+def test_the_names_of_the_guides(module: str, names: str) -> None:
+    found = importlib.import_module(module)
+    for name in names.split():
+        assert getattr(found, name)
+
+
+@pytest.mark.parametrize("path", [RECIPES[0], FOLDERS[2]], ids=["examples", "tutorials"])
+def test_the_pointwise_reward_of_the_guides(path: Path) -> None:
+    reward_fn: Any = load(path / "reward_fn.py")
+    for reward in (reward_fn.pointwise_reward, reward_fn.calculate_helpfulness_reward):
+        assert reward(3, 3) == 1.0
+        assert reward(0, 4) == pytest.approx(0.1353353)
+        assert reward(2, None) == 0.0
+    with pytest.raises(DataError, match="helpfulness"):
+        reward_fn.compute_score("t", "<score>3</score>", None)
+    assert reward_fn.compute_score("t", "<score>2</score>", {"helpfulness": 3}, num_turns=1)["abs_error"] == 1
+
+
+def test_the_pairwise_reward_of_the_guides() -> None:
+    reward_fn: Any = load(RECIPES[1] / "reward_fn.py")
+    assert reward_fn.extract_preference_from_response("<think>B</think><preference>A</preference>") == "A"
+    with pytest.raises(InvalidVerdict):
+        reward_fn.extract_preference_from_response("A")
+    info = {"metadata": {"preferred": "A", "preference_strength": -1}}
+    assert reward_fn.compute_score("t", "<preference>A</preference>", None, info)["score"] == 1.0
+    with pytest.raises(DataError):
+        reward_fn.compute_score("t", "<preference>A</preference>", None)
+
+
+# -- the training YAMLs
+
+
+@pytest.mark.parametrize("folder", RECIPES, ids=lambda folder: folder.name)
+def test_the_recipes_yaml_holds_the_clusters_values(folder: Path) -> None:
+    config = load_config(folder / "train.yaml")
+    assert (config.task, config.method, config.engine) == (folder.name, "grpo", "verl")
+    assert (config.train.batch_size, config.train.mini_batch_size, config.train.learning_rate) == (
+        96,
+        24,
+        1e-6,
+    )
+    assert (config.data.max_prompt_length, config.rollout.max_response_length) == (4096, 2048)
+    assert (config.rollout.n, config.loss.kl_coef) == (4, 0.001)
+    assert (config.train.eval_every, config.train.save_every) == (10, 20)
+    assert config.data.train.as_posix() == f"examples/data/exports/helpsteer2_{folder.name}_train.parquet"
+    exported = yaml.safe_load((folder / "data_config.yaml").read_text())["dataset"]
+    assert config.data.train.parent == Path(exported["export"]["output_dir"])
+    assert config.data.val is not None
+    assert config.data.val.name == f"{exported['name']}_test.parquet"
+    assert config.build_task().name == folder.name
+
+
+@pytest.mark.parametrize("folder", RECIPES, ids=lambda folder: folder.name)
+def test_the_laptops_line_fits_the_local_engine(folder: Path) -> None:
+    text = (folder / "train.yaml").read_text()
+    line = next(line for line in text.splitlines() if "--engine local" in line)
+    words = shlex.split(line.removeprefix("#"))
+    assert words[:3] == ["rmg", "train", f"examples/train/{folder.name}/train.yaml"]
+    settings = [word for before, word in pairwise(words) if before == "--set"]
+    config = load_config(folder / "train.yaml", ["engine=local", *settings])
+    assert config.model.path == "models/smollm2-135m-instruct"
+    assert (config.train.batch_size, config.mini_batch_size, config.rollout.n) == (4, 4, 8)
+    assert (config.data.max_prompt_length, config.rollout.max_response_length) == (1024, 16)
+    assert config.train.max_steps == 10
+
+
+def test_overrides_change_values_and_are_checked() -> None:
+    path = RECIPES[0] / "train.yaml"
+    config = load_config(path, ["train.seed=7", "model.lora.rank=8", "data.val=null", "reward.name=linear"])
+    assert (config.train.seed, config.data.val, config.reward.name) == (7, None, "linear")
+    assert config.model.lora is not None
+    assert config.model.lora.rank == 8
+    for override, said in (
+        ("train.seeds=7", r"unknown key train\.seeds\. Did you mean 'seed'"),
+        ("trian.seed=7", r"unknown key trian\. Did you mean 'train'"),
+        ("reward.kk=1", r"unknown key reward\.kk\. Did you mean 'k'"),
+        ("model.lora.ranks=1", r"unknown key model\.lora\.ranks\. Did you mean 'rank'"),
+        ("train.seed", "write it as key=value"),
+        ("train.seed.x=1", "seed is a value, not a section"),
+        ("train.seed=[", "not a YAML value"),
+        ("train.batch_size=0", r"train\.batch_size: .*greater than or equal to 1, found 0"),
+        ("train.batch_size=100", r"batch_size \(100\) must be a multiple of train\.mini_batch_size \(24\)"),
+        ("train.micro_batch_size=7", r"mini_batch_size \(24\) must be a multiple"),
+        ("rollout.n=1", "GRPO compares the samples"),
+        ("reward.k=.inf", r"reward\.k: .*finite"),
+        ("engine=slurm", "engine: .*'local' or 'verl', found 'slurm'"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            load_config(path, [override])
+
+
+def test_a_reward_of_the_other_task_is_refused() -> None:
+    config = load_config(RECIPES[0] / "train.yaml", ["task=pairwise"])
+    with pytest.raises(ConfigError, match="'exp_decay', which cannot score"):
+        config.build_task()
+
+
+def test_a_file_that_is_no_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "train.yaml"
+    for text, said in (
+        ("a: [", "not valid YAML"),
+        ("- a", "must hold keys"),
+        ("task: pointwise", "model is missing"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=said):
+            load_config(path)
+    with pytest.raises(ConfigError, match="there is no configuration file"):
+        load_config(tmp_path / "absent.yaml")
+
+
+def test_reasoning_models_are_not_asked_to_reason() -> None:
+    base = {"model": {"path": "m"}, "data": {"train": "t.parquet"}, "prompt": {"think": True}}
+    asked: TrainConfig = check_config(base)
+    assert asked.build_task().think
+    silent = check_config({**base, "model": {"path": "m", "reasoning_model": True}})
+    assert not silent.build_task().think
+
+
+def test_no_recipe_holds_a_key_or_a_machines_path() -> None:
+    for folder in FOLDERS:
+        for path in folder.iterdir():
+            if path.is_file():
+                assert not re.search(r"/root|/work/|API_KEY\s*[:=]\s*['\"]?\w", path.read_text()), path
