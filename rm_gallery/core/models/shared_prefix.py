@@ -114,7 +114,7 @@ def score_completions(
         )
         hidden = torch.cat([hidden, output.last_hidden_state], dim=1)
     real = completion_mask.bool()
-    log_probs, entropy = _project(
+    log_probs, entropy, _ = project_labels(
         model.get_output_embeddings(), hidden[real], completion_ids[real], temperature
     )
     # masked_scatter keeps the result connected to the model even where no token is real
@@ -122,23 +122,28 @@ def score_completions(
     return TokenScores(blank.masked_scatter(real, log_probs), blank.detach().masked_scatter(real, entropy))
 
 
-def _project(
-    head: Any, hidden: torch.Tensor, labels: torch.Tensor, temperature: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probability of each label and entropy of its distribution, in chunks that backward recomputes."""
+def project_labels(
+    head: Any, hidden: torch.Tensor, labels: torch.Tensor, temperature: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Log-probability of each label, entropy of its distribution, whether it is the likeliest token.
 
-    def chunk(h: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    `hidden` is (N, D), `labels` (N,); each result is (N,). Goes in chunks that backward recomputes, so that
+    memory does not grow with N times the vocabulary.
+    """
+
+    def chunk(h: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         logits = head(h).float() / temperature
         normaliser = logits.logsumexp(-1)
         chosen = logits.gather(-1, y.unsqueeze(-1)).squeeze(-1) - normaliser
         with torch.no_grad():
             entropy = normaliser - (torch.softmax(logits, -1) * logits).sum(-1)
-        return chosen, entropy
+            likeliest = logits.argmax(-1) == y
+        return chosen, entropy, likeliest
 
     pieces = list(zip(hidden.split(_TOKENS_PER_CHUNK), labels.split(_TOKENS_PER_CHUNK), strict=True))
     if len(pieces) == 1 or not torch.is_grad_enabled():
         results = [chunk(h, y) for h, y in pieces]
     else:
         results = [checkpoint(chunk, h, y, use_reentrant=False) for h, y in pieces]
-    chosen, entropy = zip(*results, strict=True)
-    return torch.cat(chosen), torch.cat(entropy)
+    chosen, entropy, likeliest = (torch.cat(parts) for parts in zip(*results, strict=True))
+    return chosen, entropy, likeliest

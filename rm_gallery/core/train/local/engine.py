@@ -13,7 +13,7 @@ import datasets
 import torch
 import transformers
 from peft import LoraConfig
-from trl import GRPOConfig, SFTConfig, SFTTrainer
+from trl import GRPOConfig, SFTConfig
 
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.evaluate.rows import load_rows
@@ -22,8 +22,9 @@ from rm_gallery.core.models.weights import load_model, load_tokenizer, quiet_tra
 from rm_gallery.core.tasks import Task
 from rm_gallery.core.train.config import TrainConfig
 from rm_gallery.core.train.local.grpo import PlainGRPOTrainer, RewardFunction, SharedPrefixGRPOTrainer
-from rm_gallery.core.train.local.heldout import HeldOut, HeldOutMixin
+from rm_gallery.core.train.local.heldout import HeldOut
 from rm_gallery.core.train.local.recorder import Recorder
+from rm_gallery.core.train.local.sft import JudgeSFTTrainer
 from rm_gallery.core.train.rows import Example, build_examples, drop_overlong
 from rm_gallery.core.train.run_folder import RunFolder
 from rm_gallery.core.train.sampling import prompt_order
@@ -40,10 +41,6 @@ class TrainResult:
     train_rows: int
     overlong: int
     """Training prompts left out for their length."""
-
-
-class HeldOutSFTTrainer(HeldOutMixin, SFTTrainer):
-    """TRL's supervised trainer with our held-out evaluation."""
 
 
 def train_local(
@@ -222,7 +219,7 @@ def _sft(
     dataset = datasets.Dataset.from_dict(
         {"prompt": [train[i].messages for i in order], "completion": answers}
     )
-    return HeldOutSFTTrainer(
+    return JudgeSFTTrainer(
         model,
         args=arguments,
         train_dataset=dataset,
