@@ -3,7 +3,8 @@
 class PointwiseTrainDataset(BaseTrainDataset):
     task = "pointwise"
 
-Every step is a hook that a subclass may replace; with hooks of its own it needs no task.
+Every step is a hook that a subclass may replace. Without a task, a row of two responses is asked as `pairwise`
+and any other as `pointwise`, where a default hook still needs one.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ class BaseTrainDataset(Dataset):  # type: ignore[misc]  # torch is Any to the ch
         self.template_kwargs = dict(self.config.get("apply_chat_template_kwargs") or {})
         self.reasoning_model = self._reasoning()
         self.template_kwargs["enable_thinking"] = self.reasoning_model
-        self.judging = self._task()
+        name = self.config.get("task") or self.task
+        self.judging = None if name is None else self._build_task(str(name))
+        self.inferred: dict[str, Task[Any]] = {}
         one_file = isinstance(data_files, str | Path)
         self.files = [str(file) for file in ([data_files] if one_file else data_files)]  # type: ignore[union-attr]
         examples = self._examples(self._rows(max_samples))
@@ -108,6 +111,10 @@ class BaseTrainDataset(Dataset):  # type: ignore[misc]  # torch is Any to the ch
             },
         }
 
+    def __getstate__(self) -> dict[str, Any]:
+        # a loader's workers only read items; a task holds functions that may not be picklable
+        return {**self.__dict__, "judging": None, "inferred": {}}
+
     # -- hooks
 
     def _normalize_row(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -122,7 +129,7 @@ class BaseTrainDataset(Dataset):  # type: ignore[misc]  # torch is Any to the ch
 
     def _build_messages(self, example: dict[str, Any]) -> Messages:
         """The chat messages that ask for the verdict on this row."""
-        return self._need_task("_build_messages").messages(example)
+        return self._task_of(example).messages(example)
 
     def _apply_chat_template(self, messages: Messages) -> str:
         """The text of the prompt, by whose tokens its length counts. The engine renders its own."""
@@ -133,7 +140,7 @@ class BaseTrainDataset(Dataset):  # type: ignore[misc]  # torch is Any to the ch
 
     def _extract_ground_truth(self, row: dict[str, Any]) -> Any:
         """What `compute_score` gets as `ground_truth`; raises `DataError` where it is missing or bad."""
-        task = self._need_task("_extract_ground_truth")
+        task = self._task_of(row)
         truth = task.truth(row)
         label = getattr(task, "label", None)
         return {label: truth} if label else truth
@@ -160,21 +167,22 @@ class BaseTrainDataset(Dataset):  # type: ignore[misc]  # torch is Any to the ch
             )
         return bool(setting)
 
-    def _task(self) -> Task[Any] | None:
-        name = self.config.get("task") or self.task
-        if name is None:
-            return None
-        task = get_task(str(name), instruction=self.config.get("instruction"))
+    def _build_task(self, name: str) -> Task[Any]:
+        task = get_task(name, instruction=self.config.get("instruction"))
         asks = self.config.get("think")
         if asks is None:
             asks = THINK in task.template.model_fields
         task.think = bool(asks) and not self.reasoning_model
         return task
 
-    def _need_task(self, hook: str) -> Task[Any]:
-        if self.judging is None:
-            raise ConfigError(f"{type(self).__name__} has no task: set `task`, or define {hook}")
-        return self.judging
+    def _task_of(self, row: dict[str, Any]) -> Task[Any]:
+        if self.judging is not None:
+            return self.judging
+        output = row.get("output")
+        name = "pairwise" if isinstance(output, list) and len(output) == 2 else "pointwise"
+        if name not in self.inferred:
+            self.inferred[name] = self._build_task(name)
+        return self.inferred[name]
 
     def _rows(self, max_samples: int | None) -> list[tuple[str, dict[str, Any]]]:
         """(where it stands, row) for each row to use, in the files' order."""
