@@ -7,7 +7,7 @@ import sys
 import typer
 
 from rm_gallery import __version__
-from rm_gallery.cli import data, evaluate, models, quickstart, report, train
+from rm_gallery.cli import data, evaluate, judge, models, quickstart, report, train
 from rm_gallery.core.errors import RMGalleryError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("quickstart")(quickstart.quickstart)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("report")(report.report)
+app.command("judge")(judge.judge)
 
 
 def _version(value: bool) -> None:

@@ -13,6 +13,7 @@ def train(
     set_: list[str] = typer.Option(
         [], "--set", metavar="KEY=VALUE", help="Override one key; may be repeated."
     ),
+    out: Path | None = typer.Option(None, help="The run's folder. Default: <output_dir>/<time>."),
     resume: bool = typer.Option(False, "--resume", help="Go on from the newest complete checkpoint."),
     dry_run: bool = typer.Option(
         False, "--dry-run", help="Check and print the configuration; train nothing."
@@ -39,7 +40,7 @@ def train(
     require("train", "torch", "transformers", "trl", "peft", "datasets", "accelerate")
     from rm_gallery.core.train.local import train_local
 
-    result = train_local(loaded, resume=resume)
+    result = train_local(loaded, resume=resume, path=out)
     left_out = f", {result.overlong} prompts left out as too long" if result.overlong else ""
     typer.echo(f"Trained {result.steps} steps on {result.train_rows} rows{left_out}: {result.run.latest}")
     held_out = f" --data {loaded.data.val}" if loaded.data.val else " --data FILE.parquet"

@@ -65,7 +65,7 @@ class LocalJudge:
     ) -> LocalJudge:
         """Load a folder or hub id. `reasoning_model` defaults to what the folder's card says.
 
-        `dtype` is that of the computation; weights stay in float32 on a CPU, where a few are kept anyway.
+        `dtype` is that of the computation (`float32`, `bfloat16`, `auto`); on a CPU the weights stay in float32.
 
         Raises:
             ConfigError: there is no model at `path`.
@@ -77,13 +77,13 @@ class LocalJudge:
         require("train", "torch", "transformers")
         import torch
 
-        from rm_gallery.core.models.weights import default_device, load_model, load_tokenizer
+        from rm_gallery.core.models.weights import default_device, load_model, load_tokenizer, resolve_dtype
 
         saved = load_saved_task(path)
         if reasoning_model is None:
             reasoning_model = saved is not None and saved.reasoning_model
         device = default_device()
-        compute = getattr(torch, dtype)
+        compute = resolve_dtype(dtype)
         weights = torch.float32 if device.type == "cpu" else compute
         model = load_model(path, dtype=weights).to(device).eval()
         return cls(

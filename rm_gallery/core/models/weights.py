@@ -26,7 +26,12 @@ def convert_gguf(source: Path, folder: Path) -> Path:
     configuration and given the weights.
     """
     place = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
-    with quiet_transformers():
+    # the GGUF reader draws a bar of its own, which nothing but its stream can silence
+    with (
+        quiet_transformers(),
+        open(os.devnull, "w", encoding="utf-8") as void,
+        contextlib.redirect_stderr(void),
+    ):
         tokenizer = AutoTokenizer.from_pretrained(**place)
         loaded = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
         config = loaded.config
@@ -99,16 +104,29 @@ def default_device() -> torch.device:
     return torch.device("cpu")
 
 
+def resolve_dtype(name: str) -> torch.dtype:
+    """The dtype of the computation: `float32`, `bfloat16`, or `auto` for the fastest the machine has units for.
+
+    A processor without bfloat16 units emulates it, slower than float32.
+    """
+    if name != "auto":
+        return getattr(torch, name)
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    # private, and the only way to ask; absent on other architectures
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported", "_is_amx_fp16_supported")
+    units = any(getattr(torch.cpu, check, lambda: False)() for check in checks)
+    return torch.bfloat16 if units else torch.float32
+
+
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Silence transformers' bars and advice around a load; errors still raise."""
+    """Silence transformers' own bars and advice; errors still raise, and our output is untouched."""
     bars, level = transformers.logging.is_progress_bar_enabled(), transformers.logging.get_verbosity()
     transformers.logging.disable_progress_bar()
     transformers.logging.set_verbosity_error()
     try:
-        # the GGUF reader's bar is not under transformers' control
-        with open(os.devnull, "w", encoding="utf-8") as void, contextlib.redirect_stderr(void):
-            yield
+        yield
     finally:
         transformers.logging.set_verbosity(level)
         if bars:

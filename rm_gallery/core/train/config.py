@@ -34,8 +34,8 @@ class ModelSection(_Section):
     """The model thinks by itself: its chat template is rendered with `enable_thinking=True`, and the prompt
     does not ask for reasoning. Decides both, whatever `prompt.think` says."""
     lora: LoraSection | None = None
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    """Of the computation. The trained weights are kept in float32: tiny updates vanish in bfloat16."""
+    dtype: Literal["float32", "bfloat16", "auto"] = "bfloat16"
+    """Of the computation; `auto` is bfloat16 where the machine has units for it, else float32. The trained weights are kept in float32: tiny updates vanish in bfloat16."""
     gradient_checkpointing: bool = False
     shared_prefix: bool = True
     """Encode each distinct prompt once for its group of samples. False is plain TRL, the reference."""

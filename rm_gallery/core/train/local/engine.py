@@ -18,7 +18,7 @@ from trl import GRPOConfig, SFTConfig
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.evaluate.rows import load_rows
 from rm_gallery.core.models.require import require
-from rm_gallery.core.models.weights import load_model, load_tokenizer, quiet_transformers
+from rm_gallery.core.models.weights import load_model, load_tokenizer, quiet_transformers, resolve_dtype
 from rm_gallery.core.tasks import Task
 from rm_gallery.core.train.config import TrainConfig
 from rm_gallery.core.train.local.grpo import PlainGRPOTrainer, RewardFunction, SharedPrefixGRPOTrainer
@@ -126,7 +126,7 @@ def _run(
             max_new_tokens=config.rollout.max_response_length,
             batch_size=config.rollout.eval_batch_size,
             reasoning_model=config.model.reasoning_model,
-            autocast=torch.bfloat16 if config.model.dtype == "bfloat16" else None,
+            autocast=torch.bfloat16 if _in_bfloat16(config) else None,
         )
     recorder = Recorder(
         run,
@@ -242,7 +242,7 @@ def _common(config: TrainConfig, evaluates: bool, run: RunFolder) -> dict[str, A
         "warmup_steps": train.warmup_steps * updates,
         "weight_decay": train.weight_decay,
         "max_grad_norm": train.max_grad_norm,
-        "bf16": config.model.dtype == "bfloat16",
+        "bf16": _in_bfloat16(config),
         "use_cpu": not torch.cuda.is_available(),
         "gradient_checkpointing": config.model.gradient_checkpointing,
         "logging_steps": updates,
@@ -270,6 +270,10 @@ def _held_out_rows(config: TrainConfig, task: Task[Any]) -> list[Example]:
         return []
     rows = load_rows(config.data.val)
     return build_examples(task, rows, limit=config.data.limit, seed=config.train.seed)
+
+
+def _in_bfloat16(config: TrainConfig) -> bool:
+    return resolve_dtype(config.model.dtype) == torch.bfloat16
 
 
 def _lora(config: TrainConfig) -> LoraConfig | None:

@@ -71,6 +71,7 @@ class Recorder(TrainerCallback):
         self.reasoning_model = reasoning_model
         self.updates_per_step = updates_per_step
         self.describe = describe
+        console = console or Console(stderr=True)
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -78,20 +79,23 @@ class Recorder(TrainerCallback):
             TextColumn("{task.fields[figures]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            console=console or Console(stderr=True),
+            console=console,
+            disable=not console.is_terminal,
         )
         self.trainer: Any = None
         """Set by the engine: the callback protocol does not hand it over."""
         self._bar: Any = None
         self._started = 0.0
         self._tokens = 0
+        self._steps = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if not state.is_world_process_zero:
             return
+        self._steps = state.max_steps // self.updates_per_step
         self._bar = self.progress.add_task(
             self.describe,
-            total=state.max_steps // self.updates_per_step,
+            total=self._steps,
             completed=state.global_step // self.updates_per_step,
             figures="",
         )
@@ -125,10 +129,18 @@ class Recorder(TrainerCallback):
         )
         logger.info("step %d%s: %s", step, " held out" if held_out else "", figures)
         if held_out:
-            self.progress.console.print(f"  step {step:>4}  held out  {figures}", highlight=False)
+            self._line(step, f"held out  {figures}")
             self._started += record["seconds"]  # not part of the step's time
-        elif self._bar is not None:
+            return
+        if self._bar is not None:
             self.progress.update(self._bar, completed=step, figures=figures)
+        if not self.progress.console.is_terminal and step % max(1, self._steps // 10) == 0:
+            self._line(step, figures)  # a bar cannot be drawn there
+
+    def _line(self, step: int, text: str) -> None:
+        self.progress.console.print(
+            f"  step {step:>4}/{self._steps}  {text}", highlight=False, soft_wrap=True
+        )
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if not state.is_world_process_zero:

@@ -1,0 +1,26 @@
+"""`rmg judge`: ask a judge about one answer, or which of two is better."""
+
+from __future__ import annotations
+
+import json
+
+import typer
+
+
+def judge(
+    model: str = typer.Option(..., help="Folder of the judge."),
+    query: str = typer.Option(..., help="What was asked."),
+    response: str = typer.Option(..., help="The answer to judge (the first, A, of two)."),
+    response_b: str | None = typer.Option(None, help="A second answer, B, to compare it with."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Ask a judge about one answer: its written verdict, and its probability of every legal verdict.
+
+    Example:  rmg judge --model runs/quickstart/judge --query "What is 2 + 3?" --response "It is 5."
+    """
+    from rm_gallery.core.judge.single import ask, describe
+
+    judgment = ask(model, query, response, response_b)
+    typer.echo(
+        json.dumps(judgment.to_dict(), ensure_ascii=False, indent=2) if as_json else describe(judgment)
+    )

@@ -1,0 +1,81 @@
+"""One question to a saved judge, with its answer made readable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rm_gallery.core.data.samples import Message, Pair, Sample
+from rm_gallery.core.errors import ConfigError, InvalidVerdict
+from rm_gallery.core.judge.local import Distribution, LocalJudge
+from rm_gallery.core.tasks import get_task
+from rm_gallery.core.tasks.saved import load_saved_task
+
+_BAR = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Judgment:
+    """What a judge said of one question.
+
+    `verdict` is None where the text holds no legal verdict; `problem` says why.
+    """
+
+    text: str
+    verdict: Any
+    problem: str
+    distribution: Distribution
+
+    def to_dict(self) -> dict[str, Any]:
+        probabilities = zip(self.distribution.verdicts, self.distribution.probabilities, strict=True)
+        return {
+            "text": self.text,
+            "verdict": self.verdict,
+            "problem": self.problem or None,
+            "probabilities": {str(verdict): probability for verdict, probability in probabilities},
+            "legal_mass": self.distribution.mass,
+        }
+
+
+def ask(model: str | Path, query: str, response: str, response_b: str | None = None) -> Judgment:
+    """Ask the judge at `model`; with `response_b`, which of the two responses is better.
+
+    A folder without a card is asked the built-in pointwise or pairwise question.
+
+    Raises:
+        ConfigError: there is no model, or it was trained on the other kind of question.
+    """
+    saved = load_saved_task(model)
+    kind = "pointwise" if response_b is None else "pairwise"
+    task = saved.task if saved else get_task(kind)
+    if (task.name == "pairwise") != (response_b is not None):
+        wanted = "two responses (--response and --response-b)" if task.name == "pairwise" else "one response"
+        raise ConfigError(f"{model} is a {task.name} judge: give it {wanted}")
+    turns = (Message("user", query),)
+    row = Sample(turns, response, {}) if response_b is None else Pair(turns, response, response_b, "tie")
+    judge = LocalJudge.load(model, dtype="auto")
+    conversation = task.messages(row.to_row())
+    [text] = judge.generate(
+        [conversation], max_new_tokens=2048 if task.think or judge.reasoning_model else 32
+    )
+    verdict, problem = None, ""
+    try:
+        verdict = task.parse(text)
+    except InvalidVerdict as error:
+        problem = str(error)
+    return Judgment(text, verdict, problem, judge.distribution(task, conversation))
+
+
+def describe(judgment: Judgment) -> str:
+    """The judgment as lines of text, the distribution as bars."""
+    shown = judgment.text if len(judgment.text) <= 200 else judgment.text[:200] + "…"
+    head = f"verdict  {judgment.verdict}" if not judgment.problem else f"no verdict: {judgment.problem}"
+    distribution = judgment.distribution
+    width = max(len(str(verdict)) for verdict in distribution.verdicts)
+    bars = [
+        f"  {verdict!s:>{width}}  {probability:6.1%}  {'█' * round(_BAR * probability)}".rstrip()
+        for verdict, probability in zip(distribution.verdicts, distribution.probabilities, strict=True)
+    ]
+    mass = f"(the judge gives {distribution.mass:.1%} of its probability to legal verdicts; the bars share it out)"
+    return "\n".join([f"written  {shown}", head, "", *bars, mass])
