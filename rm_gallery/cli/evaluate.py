@@ -21,7 +21,9 @@ def evaluate(
         help="pointwise, pairwise or module.path:Class. Default: the saved judge's, else by the columns.",
     ),
     mode: str = typer.Option("greedy", help="How a verdict is taken: greedy."),
-    out: Path | None = typer.Option(None, help="Output folder. Default: runs/eval/<model>-<data>."),
+    out: Path | None = typer.Option(
+        None, help="Output folder. Default: runs/eval/<the model's last two folders>-<data>."
+    ),
     limit: int | None = typer.Option(None, min=1, help="Only the first N rows."),
     batch_size: int = typer.Option(16, min=1, help="Questions asked at a time."),
     max_new_tokens: int | None = typer.Option(
@@ -44,7 +46,9 @@ def evaluate(
     """
     from rm_gallery.core.evaluate.model import evaluate_model
 
-    folder = out or Path("runs/eval") / f"{Path(model).name}-{data.name.split('.')[0]}"
+    folder = out or Path("runs/eval") / "-".join([*Path(model).parts[-2:], data.name.split(".")[0]]).strip(
+        "/"
+    )
     try:
         result = evaluate_model(
             model,

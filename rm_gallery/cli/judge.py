@@ -16,7 +16,7 @@ def judge(
 ) -> None:
     """Ask a judge about one answer: its written verdict, and its probability of every legal verdict.
 
-    Example:  rmg judge --model runs/quickstart/judge --query "What is 2 + 3?" --response "It is 5."
+    Example:  rmg judge --model runs/quickstart/grpo/actor_latest --query "What is 2 + 3?" --response "It is 5."
     """
     from rm_gallery.core.judge.single import ask, describe
 

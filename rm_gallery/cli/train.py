@@ -23,23 +23,21 @@ def train(
 
     Example:  rmg train examples/train/pointwise/train.yaml --set train.max_steps=10
     """
-    from rm_gallery.core.errors import ConfigError
     from rm_gallery.core.models.require import require
     from rm_gallery.core.train import load_config
 
     overrides = [*set_, *([f"engine={engine}"] if engine else [])]
     loaded = load_config(config, overrides)
+    require("train", "torch", "transformers", "trl", "peft", "datasets", "accelerate")
+    from rm_gallery.core.train.local import check_available, train_local
+
     if dry_run:
         import yaml
 
+        check_available(loaded)
         loaded.build_task()
         typer.echo(yaml.safe_dump(loaded.model_dump(mode="json"), sort_keys=False), nl=False)
         return
-    if loaded.engine != "local":
-        raise ConfigError(f"engine {loaded.engine!r} is not available in this version; use --engine local")
-    require("train", "torch", "transformers", "trl", "peft", "datasets", "accelerate")
-    from rm_gallery.core.train.local import train_local
-
     result = train_local(loaded, resume=resume, path=out)
     left_out = f", {result.overlong} prompts left out as too long" if result.overlong else ""
     typer.echo(f"Trained {result.steps} steps on {result.train_rows} rows{left_out}: {result.run.latest}")

@@ -8,10 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from rm_gallery.cli import app
+from rm_gallery.core.data.rows import load_rows
 from rm_gallery.core.errors import ConfigError, DataError
 from rm_gallery.core.evaluate import Predictions
 from rm_gallery.core.evaluate.result import build_result, headline, read_result, write_result
-from rm_gallery.core.evaluate.rows import load_rows
 from rm_gallery.core.evaluate.run import Journal, model_fingerprint, run_evaluation
 from rm_gallery.core.evaluate.table import print_result
 from rm_gallery.core.rewards import RewardConfig

@@ -64,7 +64,7 @@ def settings(tmp_path: Path, tiny_model: Path) -> dict:
 
 def trainer_for(settings: dict, *, shared: bool, tmp_path: Path, rewards=None):
     """A trainer as the engine builds it, with the length of the answer as reward."""
-    from rm_gallery.core.evaluate.rows import load_rows
+    from rm_gallery.core.data.rows import load_rows
     from rm_gallery.core.models.weights import load_model, load_tokenizer
     from rm_gallery.core.train.local import engine
     from rm_gallery.core.train.rows import build_examples
@@ -75,7 +75,7 @@ def trainer_for(settings: dict, *, shared: bool, tmp_path: Path, rewards=None):
     config = check_config({**settings, "model": model})
     task = config.build_task()
     examples = build_examples(task, load_rows(config.data.train))
-    order = prompt_order(len(examples), config.train.batch_size, epochs=1, max_steps=4, seed=0)
+    order = prompt_order(range(len(examples)), config.train.batch_size, epochs=1, max_steps=4, seed=0)
     run = RunFolder.create(config, tmp_path / f"shared-{shared}")
     tokenizer = load_tokenizer(config.model.path)
     trainer = engine._grpo(

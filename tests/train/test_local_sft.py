@@ -30,6 +30,7 @@ def test_loss_gradients_and_figures_equal_plain_trl(tiny_model, tmp_path):
             train_dataset=datasets.Dataset.from_dict(rows),
             processing_class=load_tokenizer(tiny_model),
         )
+        trainer.model.train()
         inputs = trainer.data_collator([trainer.train_dataset[i] for i in range(3)])
         loss = trainer.compute_loss(trainer.model, dict(inputs), num_items_in_batch=torch.tensor(20))
         loss.backward()

@@ -8,10 +8,11 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from rm_gallery.core.data.rows import load_rows
 from rm_gallery.core.data.samples import Row
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.evaluate.result import EvalResult, build_result, write_result
-from rm_gallery.core.evaluate.rows import check_rows, infer_task, load_rows
+from rm_gallery.core.evaluate.rows import check_rows, infer_task
 from rm_gallery.core.evaluate.run import Journal, model_fingerprint, run_evaluation
 from rm_gallery.core.tasks import Task, get_task
 from rm_gallery.core.tasks.saved import load_saved_task
@@ -107,7 +108,7 @@ def _task(model: str, name: str | None, rows: Sequence[Row]) -> Task[Any]:
     if name is None and saved is None:
         return get_task(inferred)
     if saved is not None and name in (None, saved.name):
-        if {saved.name, inferred} == {"pointwise", "pairwise"}:
+        if saved.responses != (2 if inferred == "pairwise" else 1):
             raise ConfigError(
                 f"{model} was saved as a {saved.name} judge and the rows are {inferred}; give it {saved.name} rows"
             )

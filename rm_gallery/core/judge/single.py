@@ -49,8 +49,8 @@ def ask(model: str | Path, query: str, response: str, response_b: str | None = N
     saved = load_saved_task(model)
     kind = "pointwise" if response_b is None else "pairwise"
     task = saved.task if saved else get_task(kind)
-    if (task.name == "pairwise") != (response_b is not None):
-        wanted = "two responses (--response and --response-b)" if task.name == "pairwise" else "one response"
+    if task.responses != (1 if response_b is None else 2):
+        wanted = "two responses (--response and --response-b)" if task.responses == 2 else "one response"
         raise ConfigError(f"{model} is a {task.name} judge: give it {wanted}")
     turns = (Message("user", query),)
     row = Sample(turns, response, {}) if response_b is None else Pair(turns, response, response_b, "tie")

@@ -35,6 +35,8 @@ class Task(ABC, Generic[V]):
     fitting_rewards: ClassVar[tuple[str, ...] | None] = None
     """The built-in rewards that can score this task's verdicts; None: all."""
     default_instruction: ClassVar[str]
+    responses: ClassVar[int] = 1
+    """How many responses a question is about."""
 
     def __init__(
         self, reward: RewardConfig | None = None, *, think: bool = False, instruction: str | None = None

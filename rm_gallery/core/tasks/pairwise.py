@@ -21,6 +21,7 @@ class PairwiseTask(Task[str]):
     name: ClassVar[str] = "pairwise"
     template: type[BasePromptTemplate] = PairwiseComparisonTemplate
     default_reward: ClassVar[str] = "preference"
+    responses: ClassVar[int] = 2
     fitting_rewards: ClassVar[tuple[str, ...] | None] = ("preference", "exact")
     default_instruction: ClassVar[str] = "Which of the two responses to the query is more helpful?"
 

@@ -18,9 +18,7 @@ class PointwiseTask(Task[int]):
     template: type[BasePromptTemplate] = PointwiseTrainTemplate
     default_reward: ClassVar[str] = "exp_decay"
     fitting_rewards: ClassVar[tuple[str, ...] | None] = ("exp_decay", "linear", "exact")
-    default_instruction: ClassVar[str] = (
-        "How helpful is the response to the query, from 0 (not helpful) to 4 (very helpful)?"
-    )
+    default_instruction: ClassVar[str] = "How helpful is the response to the query?"
     label: ClassVar[str] = "helpfulness"
     scale: ClassVar[range] = range(5)
 

@@ -54,6 +54,9 @@ class DataSection(_Section):
     val: Path | None = None
     max_prompt_length: int = Field(default=4096, ge=1)
     """In tokens. Longer prompts are left out and counted."""
+    shuffle: Literal["rows", "prompts"] = "rows"
+    """`prompts` keeps the rows of one prompt next to each other, so that a batch holds several responses to one
+    question: what tells them apart is then not drowned by what tells questions apart."""
     limit: int | None = Field(default=None, ge=1)
     """Use at most so many rows of each file, drawn with the seed."""
 
@@ -73,7 +76,7 @@ class TrainSection(_Section):
     weight_decay: float = Field(default=0.01, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     eval_every: int | None = Field(default=10, ge=1)
-    """Steps between evaluations on `data.val`. Null: none but the last."""
+    """Steps between evaluations on `data.val`. The start and the last step are evaluated in any case."""
     save_every: int | None = Field(default=20, ge=1)
     """Steps between checkpoints. Null: only the last."""
     keep_checkpoints: int | None = Field(default=3, ge=1)
@@ -138,14 +141,12 @@ class TrainConfig(_Section):
             raise ValueError(
                 "rollout.n is 1, but GRPO compares the samples of one prompt: use at least 2, better 4 or more"
             )
-        if self.engine == "local" and self.method == "grpo":
-            if self.model.shared_prefix and self.model.gradient_checkpointing:
-                raise ValueError(
-                    "model.gradient_checkpointing drops the keys and values that model.shared_prefix keeps: "
-                    "set one of them to false"
-                )
-            if unsupported := {"mlflow", "swanlab"} & set(self.track):
-                raise ValueError(f"track: {', '.join(sorted(unsupported))} works with engine verl only")
+        shares = self.engine == "local" and self.method == "grpo" and self.model.shared_prefix
+        if shares and self.model.gradient_checkpointing:
+            raise ValueError(
+                "model.gradient_checkpointing drops the keys and values that model.shared_prefix keeps: "
+                "set one of them to false"
+            )
         return self
 
     @property

@@ -16,9 +16,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from rm_gallery.core.data.rows import load_rows
 from rm_gallery.core.data.samples import row_name
 from rm_gallery.core.errors import ConfigError, DataError
-from rm_gallery.core.evaluate.rows import load_rows
 from rm_gallery.core.models.require import require
 from rm_gallery.core.tasks import Task, get_task
 from rm_gallery.core.templates.base import THINK

@@ -43,6 +43,8 @@ class RunFolder:
             while path.exists():
                 number += 1
                 path = config.output_dir / f"{stamp}-{number}"
+        if any(path.glob("checkpoint-*")):
+            raise ConfigError(f"{path} holds a run already: go on with --resume, or name another folder")
         (path / "logs").mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
         (path / "config.yaml").write_text(text, encoding="utf-8")
@@ -60,6 +62,10 @@ class RunFolder:
             if not known:
                 raise ConfigError(f"--resume: no run under {config.output_dir}; start one without --resume")
             path = known[-1].parent
+        if not (path / "config.yaml").is_file():
+            raise ConfigError(
+                f"--resume: {path} holds no run (there is no config.yaml in it); start without --resume"
+            )
         before = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
         now = config.model_dump(mode="json")
         changed = [key for key in _flat(now) if _flat(before).get(key) != _flat(now)[key]]

@@ -15,13 +15,14 @@ import transformers
 from peft import LoraConfig
 from trl import GRPOConfig, SFTConfig
 
+from rm_gallery.core.data.rows import load_rows
 from rm_gallery.core.errors import ConfigError
-from rm_gallery.core.evaluate.rows import load_rows
+from rm_gallery.core.evaluate.predictions import task_kind
 from rm_gallery.core.models.require import require
 from rm_gallery.core.models.weights import load_model, load_tokenizer, quiet_transformers, resolve_dtype
 from rm_gallery.core.tasks import Task
 from rm_gallery.core.train.config import TrainConfig
-from rm_gallery.core.train.local.grpo import PlainGRPOTrainer, RewardFunction, SharedPrefixGRPOTrainer
+from rm_gallery.core.train.local.grpo import JudgeGRPOTrainer, RewardFunction, SharedPrefixGRPOTrainer
 from rm_gallery.core.train.local.heldout import HeldOut
 from rm_gallery.core.train.local.recorder import Recorder
 from rm_gallery.core.train.local.sft import JudgeSFTTrainer
@@ -58,10 +59,12 @@ def train_local(
         ConfigError: something in the configuration cannot be done here.
         DataError: a row has no legal label, or no prompt fits `data.max_prompt_length`.
     """
-    if config.method not in ("grpo", "sft"):
-        raise ConfigError(f"method {config.method!r} is not available with the local engine; use grpo or sft")
-    _check_trackers(config)
+    check_available(config)
     task = config.build_task()
+    if config.data.val is not None:
+        task_kind(task)  # held-out rows can be measured, or this says why not
+    if _world_size() > 1 and path is None:
+        raise ConfigError("several processes must agree on the run's folder: name it with --out DIR")
     # the rows are checked before the model is loaded
     train = build_examples(
         task, load_rows(config.data.train), limit=config.data.limit, seed=config.train.seed
@@ -76,8 +79,9 @@ def train_local(
         return len(encoded["input_ids"] if hasattr(encoded, "keys") else encoded)
 
     train, overlong = drop_overlong(train, count, config.data.max_prompt_length)
+    by_prompt = config.data.shuffle == "prompts"
     order = prompt_order(
-        len(train),
+        [task.cluster(example.row) if by_prompt else i for i, example in enumerate(train)],
         config.train.batch_size,
         epochs=config.train.epochs,
         max_steps=config.train.max_steps,
@@ -101,6 +105,19 @@ def train_local(
         logging.getLogger("rm_gallery").removeHandler(handler)
         handler.close()
     return TrainResult(run, len(order) // config.train.batch_size, len(train), overlong)
+
+
+def check_available(config: TrainConfig) -> None:
+    """Refuse what this engine cannot do, before anything is loaded. Raises `ConfigError`, `MissingDependency`."""
+    if config.engine != "local":
+        raise ConfigError(f"engine {config.engine!r} is not available in this version; use --engine local")
+    if config.method not in ("grpo", "sft"):
+        raise ConfigError(f"method {config.method!r} is not available with the local engine; use grpo or sft")
+    for name in config.track:
+        if name in ("mlflow", "swanlab"):
+            raise ConfigError(f"track: {name} works with engine verl only")
+        if name != "console":
+            require("track", name)
 
 
 def _run(
@@ -158,12 +175,7 @@ def _grpo(
 ) -> Any:
     world = _world_size()
     n = config.rollout.n
-    micro = config.micro_batch_size
-    if config.mini_batch_size % (micro * world):
-        raise ConfigError(
-            f"train.mini_batch_size ({config.mini_batch_size}) must be a multiple of train.micro_batch_size x "
-            f"processes ({micro} x {world})"
-        )
+    micro = _micro_batch(config)
     arguments = GRPOConfig(
         **_common(config, evaluates, run),
         per_device_train_batch_size=micro * n,
@@ -176,14 +188,15 @@ def _grpo(
         shuffle_dataset=False,  # the order is ours, the same for both engines
         beta=config.loss.kl_coef,
         epsilon=config.loss.clip,
-        loss_type="dapo",  # TRL's name for the mean over the tokens of the mini-batch
+        loss_type="dapo",  # TRL's name for the mean over tokens; `JudgeGRPOTrainer` makes them the mini-batch's
+        use_bias_correction_kl=False,  # the KL term is k3 itself, as in verl, not weighted by the ratio
         scale_rewards="group" if config.loss.advantage == "group_std" else "none",
         chat_template_kwargs={"enable_thinking": config.model.reasoning_model},
         log_completions=False,
     )
     columns = {"prompt": [train[i].messages for i in order], "index": list(order)}
     dataset = datasets.Dataset.from_dict(columns)
-    trainer_class = SharedPrefixGRPOTrainer if config.model.shared_prefix else PlainGRPOTrainer
+    trainer_class = SharedPrefixGRPOTrainer if config.model.shared_prefix else JudgeGRPOTrainer
     return trainer_class(
         model,
         RewardFunction(task, train),
@@ -207,9 +220,9 @@ def _sft(
 ) -> Any:
     arguments = SFTConfig(
         **_common(config, evaluates, run),
-        per_device_train_batch_size=config.micro_batch_size,
+        per_device_train_batch_size=_micro_batch(config),
         per_device_eval_batch_size=1,
-        gradient_accumulation_steps=config.mini_batch_size // (config.micro_batch_size * _world_size()),
+        gradient_accumulation_steps=config.mini_batch_size // (_micro_batch(config) * _world_size()),
         max_length=config.data.max_prompt_length + config.rollout.max_response_length,
         completion_only_loss=True,
         train_sampling_strategy="sequential",
@@ -238,7 +251,8 @@ def _common(config: TrainConfig, evaluates: bool, run: RunFolder) -> dict[str, A
         "output_dir": str(run.path),
         "num_train_epochs": 1,  # the dataset is the whole run, laid out in order
         "learning_rate": train.learning_rate,
-        "lr_scheduler_type": train.scheduler,
+        # transformers' "constant" ignores the warm-up
+        "lr_scheduler_type": "constant_with_warmup" if train.scheduler == "constant" else train.scheduler,
         "warmup_steps": train.warmup_steps * updates,
         "weight_decay": train.weight_decay,
         "max_grad_norm": train.max_grad_norm,
@@ -289,10 +303,16 @@ def _lora(config: TrainConfig) -> LoraConfig | None:
     )
 
 
-def _check_trackers(config: TrainConfig) -> None:
-    for name in config.track:
-        if name != "console":
-            require("track", name)
+def _micro_batch(config: TrainConfig) -> int:
+    """Prompts per pass on one process. Raises `ConfigError` where they do not divide a mini-batch."""
+    world = _world_size()
+    micro = config.train.micro_batch_size or max(1, config.mini_batch_size // world)
+    if config.mini_batch_size % (micro * world):
+        raise ConfigError(
+            f"train.mini_batch_size ({config.mini_batch_size}) must be a multiple of train.micro_batch_size x "
+            f"processes ({micro} x {world})"
+        )
+    return micro
 
 
 def _world_size() -> int:

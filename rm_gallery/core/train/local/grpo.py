@@ -1,8 +1,7 @@
 """TRL's GRPOTrainer with the group's common prompt computed once.
 
-Three methods of the trainer are overridden: sampling and per-token log-probabilities encode each distinct prompt
-once (`core/models/shared_prefix.py`), and the rows of a group stay in one micro-batch. Losses and gradients equal
-plain TRL's up to rounding; `model.shared_prefix: false` runs plain TRL.
+Sampling and per-token log-probabilities encode each distinct prompt once (`core/models/shared_prefix.py`). Losses and
+gradients equal plain TRL's up to rounding; `model.shared_prefix: false` runs TRL's own computation.
 """
 
 from __future__ import annotations
@@ -49,12 +48,32 @@ class RewardFunction:
         return [result["score"] for result in results]
 
 
-class PlainGRPOTrainer(HeldOutMixin, GRPOTrainer):
-    """TRL's trainer as it is, with our held-out evaluation and seconds by phase."""
+class JudgeGRPOTrainer(HeldOutMixin, GRPOTrainer):
+    """TRL's computation as it is, with our held-out evaluation, order of rows and seconds by phase."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.seconds: dict[str, float] = {}
+        self._buffered_inputs: list[Any] | None = None
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        # As TRL's, with two differences. The rows are not shuffled: a group stays in one micro-batch, where its
+        # prompt can be shared, and the batch's prompts come in the order of our sampler. And the loss is the mean
+        # over the tokens of its own mini-batch, as documented; TRL divides by the whole batch's average.
+        if not self.model.training:
+            return super()._prepare_inputs(generation_batch)
+        per_batch = self.args.steps_per_generation
+        if self._step % (per_batch * self.num_iterations) == 0 or self._buffered_inputs is None:
+            scored = self._generate_and_score_completions(generation_batch)
+            pieces = split_tensor_dict(scored, per_batch)
+            per_update = self.args.gradient_accumulation_steps
+            for start in range(0, per_batch, per_update):
+                mini = pieces[start : start + per_update]
+                tokens = self.accelerator.gather(sum(piece["completion_mask"].sum() for piece in mini)).sum()
+                for piece in mini:
+                    piece["num_items_in_batch"] = tokens * (per_batch // per_update)
+            self._buffered_inputs = pieces
+        return self._buffered_inputs[self._step % per_batch]
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
@@ -81,27 +100,15 @@ class PlainGRPOTrainer(HeldOutMixin, GRPOTrainer):
             return super()._calculate_rewards(*args, **kwargs)
 
 
-class SharedPrefixGRPOTrainer(PlainGRPOTrainer):
+class SharedPrefixGRPOTrainer(JudgeGRPOTrainer):
     """Encodes each distinct prompt once in sampling, reference and update."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._buffered_inputs: list[Any] | None = None
         for model in (self.model, self.ref_model):
             if model is not None:
                 inner = self.accelerator.unwrap_model(model)
                 add_shared_prefix(inner.get_base_model() if hasattr(inner, "peft_config") else inner)
-
-    def _prepare_inputs(self, generation_batch: Any) -> Any:
-        # As TRL's, without its shuffle of the rows: a group must stay in one micro-batch to share its prompt.
-        # Which micro-batch a row falls into does not change the sum of their gradients.
-        if not self.model.training:
-            return super()._prepare_inputs(generation_batch)
-        generate_every = self.args.steps_per_generation * self.num_iterations
-        if self._step % generate_every == 0 or not self._buffered_inputs:
-            scored = self._generate_and_score_completions(generation_batch)
-            self._buffered_inputs = split_tensor_dict(scored, self.args.steps_per_generation)
-        return self._buffered_inputs[self._step % self.args.steps_per_generation]
 
     def _get_per_token_logps_and_entropies(
         self,

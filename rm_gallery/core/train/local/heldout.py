@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 
 from rm_gallery.core.evaluate import compute_metrics, score_outputs
 from rm_gallery.core.judge import LocalJudge
@@ -43,13 +44,19 @@ class HeldOut:
             "autocast": autocast,
         }
 
-    def __call__(self, model: Any) -> dict[str, float]:
+    def __call__(self, model: Any, process: int = 0, processes: int = 1) -> dict[str, float]:
         """The metrics of `rmg eval` by name, without intervals. Leaves the model's mode as it was."""
         was_training = model.training
         model.eval()
         try:
             judge = LocalJudge(model, self.tokenizer, **self.options)
-            texts = judge.generate([e.messages for e in self.examples], max_new_tokens=self.max_new_tokens)
+            # each process judges its share, and all of them see every answer
+            share = range(process, len(self.examples), processes)
+            answers = judge.generate(
+                [self.examples[i].messages for i in share], max_new_tokens=self.max_new_tokens
+            )
+            by_row = dict(gather_object(list(zip(share, answers, strict=True))))
+            texts = [by_row[i] for i in range(len(self.examples))]
         finally:
             model.train(was_training)
         predictions = score_outputs(self.task, [e.row for e in self.examples], texts)
@@ -68,7 +75,11 @@ class HeldOutMixin:
         if self.held_out is None or (self.resumed_at is not None and step <= self.resumed_at):
             return {}  # the resumed run has this point already
         started = time.perf_counter()
-        metrics = self.held_out(trainer.accelerator.unwrap_model(trainer.model))
+        metrics = self.held_out(
+            trainer.accelerator.unwrap_model(trainer.model),
+            trainer.accelerator.process_index,
+            trainer.accelerator.num_processes,
+        )
         logs = {f"eval_{name}": value for name, value in metrics.items()}
         logs["eval_seconds"] = time.perf_counter() - started
         best = trainer.state.best_metric
