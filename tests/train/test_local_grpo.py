@@ -215,6 +215,58 @@ def test_lora_trains_adapters_and_the_folder_can_be_judged_with(settings):
     assert len(judge.generate([[{"role": "user", "content": "hi"}]], max_new_tokens=4)) == 1
 
 
+def test_a_run_that_starts_from_adapters_starts_from_what_they_learnt(settings, tmp_path):
+    """The reference and the saved base must be the merged weights: the base's name alone would lose the adapters."""
+    from rm_gallery.core.models.weights import load_model
+
+    settings["model"]["lora"] = {"rank": 4, "alpha": 64}
+    settings["method"] = "sft"
+    settings["train"]["learning_rate"] = 1e-2
+    first = train_local(check_config(settings), path=tmp_path / "first").run
+    settings["method"], settings["model"] = "grpo", {**settings["model"], "path": str(first.latest)}
+    settings["train"]["learning_rate"] = 1e-12
+    second = train_local(check_config(settings), path=tmp_path / "second").run
+    assert records(second.path)[1]["kl_loss"] == pytest.approx(0, abs=1e-5)
+    learnt, kept = (load_model(run.latest).state_dict() for run in (first, second))
+    for name, weight in learnt.items():
+        torch.testing.assert_close(kept[name], weight, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_the_last_step_is_evaluated_whatever_the_interval(settings):
+    settings["train"]["eval_every"] = 3
+    run = train_local(check_config(settings)).run.path
+    assert [r["step"] for r in records(run) if r["split"] == "val"] == [0, 3, 4]
+
+
+def test_a_folder_with_a_run_is_not_trained_into_again(settings, tmp_path):
+    train_local(check_config(settings), path=tmp_path / "run")
+    with pytest.raises(ConfigError, match="--resume"):
+        train_local(check_config(settings), path=tmp_path / "run")
+
+
+def test_old_checkpoints_go_and_linked_ones_stay(settings):
+    settings["train"] |= {"save_every": 1, "eval_every": None, "keep_checkpoints": 1}
+    run = train_local(check_config(settings)).run.path
+    names = {folder.name for folder in run.glob("checkpoint-*")}
+    assert names == {"checkpoint-8"} | (
+        {(run / "best").resolve().name} if (run / "best").is_symlink() else set()
+    )
+
+
+def test_each_update_is_the_mean_over_the_tokens_of_its_own_mini_batch(settings, tmp_path):
+    """The documented loss: TRL alone would divide by the average of the whole batch."""
+    trainer, rows = trainer_for(settings, shared=True, tmp_path=tmp_path)
+    trainer.model.train()
+    lengths = [1] * 8 + [7] * 8  # the first mini-batch (two prompts of four samples) is much shorter
+    trainer._generate_single_turn = lambda ids, *_, **__: ([[65] * n for n in lengths], None)
+    trainer.current_gradient_accumulation_steps = 1
+    first = trainer._prepare_inputs(rows)
+    scale = trainer.current_gradient_accumulation_steps / trainer.args.steps_per_generation
+    assert float(first["num_items_in_batch"]) * scale == 8
+    trainer._step = 1
+    assert float(trainer._prepare_inputs(rows)["num_items_in_batch"]) * scale == 56
+
+
 def test_tensorboard_gets_the_same_names(settings, tmp_path):
     settings["track"] = ["console", "tensorboard"]
     train_local(check_config(settings))

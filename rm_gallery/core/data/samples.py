@@ -181,6 +181,12 @@ def _metadata(row: Row) -> dict[str, Any]:
     return {key: value for key, value in metadata.items() if value is not None}
 
 
+def response_count(row: Row) -> int:
+    """How many responses a row of either shape holds: 1, or 2 for a pair."""
+    outputs = _decoded(row.get("output"))
+    return len(outputs) if isinstance(outputs, list) else 1
+
+
 def _outputs(row: Row) -> list[dict[str, Any]]:
     """`output` of either shape as a list of `{"content", "label"}`."""
     outputs = _decoded(row.get("output"))

@@ -15,7 +15,7 @@ from rm_gallery.core.evaluate.result import EvalResult, build_result, write_resu
 from rm_gallery.core.evaluate.rows import check_rows, infer_task
 from rm_gallery.core.evaluate.run import Journal, model_fingerprint, run_evaluation
 from rm_gallery.core.tasks import Task, get_task
-from rm_gallery.core.tasks.saved import load_saved_task
+from rm_gallery.core.tasks.saved import SavedTask, answer_length, load_saved_task
 
 Progress = Callable[[int], None]
 MODES = ("greedy",)
@@ -33,6 +33,7 @@ def evaluate_model(
     batch_size: int = 16,
     max_new_tokens: int | None = None,
     dtype: str = "float32",
+    trust_remote_code: bool = False,
     seed: int = 0,
     progress: Callable[[int], AbstractContextManager[Progress | None]] = lambda total: nullcontext(),
 ) -> EvalResult:
@@ -43,7 +44,8 @@ def evaluate_model(
     Args:
         train: labelled rows to fit the baselines on.
         task: by default the saved judge's own, else by the columns.
-        max_new_tokens: where an answer is cut off; by default 32, or 2,048 for a judge that reasons.
+        max_new_tokens: where an answer is cut off; by default as in the judge's training, else 32 (2,048 for a judge
+            that reasons).
         seed: of the resampling behind the intervals.
         progress: given the number of rows, a context whose value is called with each number judged.
 
@@ -54,15 +56,15 @@ def evaluate_model(
     if mode not in MODES:
         raise ConfigError(f"--mode {mode} does not exist; the modes are: {', '.join(MODES)}")
     rows = load_rows(data, limit)
-    judged = _task(model, task, rows)
+    saved = load_saved_task(model)
+    judged = _task(model, saved, task, rows)
     check_rows(judged, rows)
     train_rows = load_rows(train) if train else None
     check_rows(judged, train_rows or ())
 
     from rm_gallery.core.judge import LocalJudge
 
-    judge = LocalJudge.load(model, batch_size=batch_size, dtype=dtype)
-    reasons = judged.think or judge.reasoning_model
+    judge = LocalJudge.load(model, batch_size=batch_size, dtype=dtype, trust_remote_code=trust_remote_code)
     journal = Journal(out / "judgments.jsonl")
     start, known = time.perf_counter(), len(journal.texts)
     with progress(len(rows)) as advance:
@@ -70,7 +72,7 @@ def evaluate_model(
             judged,
             judge,
             rows,
-            max_new_tokens=max_new_tokens or (2048 if reasons else 32),
+            max_new_tokens=max_new_tokens or answer_length(saved, judged),
             batch_size=batch_size,
             journal=journal,
             fingerprint=f"{model_fingerprint(model)} {dtype}",
@@ -101,8 +103,7 @@ def evaluate_model(
     return result
 
 
-def _task(model: str, name: str | None, rows: Sequence[Row]) -> Task[Any]:
-    card = load_saved_task(model)
+def _task(model: str, card: SavedTask | None, name: str | None, rows: Sequence[Row]) -> Task[Any]:
     saved = card.task if card else None
     inferred = infer_task(rows)
     if name is None and saved is None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rm_gallery.core.data.samples import Row
+from rm_gallery.core.data.samples import Row, response_count
 from rm_gallery.core.evaluate.predictions import task_kind
 from rm_gallery.core.tasks import Task
 
 
 def infer_task(rows: Sequence[Row]) -> str:
-    """`pairwise` where the rows carry `preferred`, else `pointwise`."""
-    return "pairwise" if "preferred" in rows[0] else "pointwise"
+    """`pairwise` where the rows hold two responses, else `pointwise`."""
+    return "pairwise" if response_count(rows[0]) == 2 else "pointwise"
 
 
 def check_rows(task: Task[Any], rows: Sequence[Row]) -> None:

@@ -22,13 +22,7 @@ Messages = list[dict[str, str]]
 class Judge(Protocol):
     """What evaluation needs of a model; `rm_gallery.core.judge.LocalJudge` is one."""
 
-    def generate(
-        self,
-        conversations: Sequence[Messages],
-        *,
-        max_new_tokens: int,
-        progress: Callable[[int], None] | None = None,
-    ) -> list[str]:
+    def generate(self, conversations: Sequence[Messages], *, max_new_tokens: int) -> list[str]:
         """Answer each conversation greedily, in order."""
         ...
 
@@ -109,9 +103,7 @@ def run_evaluation(
         batch = order[start : start + batch_size]
         new = [key for key in batch if key not in texts]
         if new:
-            answers = judge.generate(
-                [asked[key] for key in new], max_new_tokens=max_new_tokens, progress=None
-            )
+            answers = judge.generate([asked[key] for key in new], max_new_tokens=max_new_tokens)
             found = dict(zip(new, answers, strict=True))
             texts.update(found) if journal is None else journal.add(found)
         if progress:

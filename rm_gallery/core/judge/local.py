@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # torch is loaded with the judge, not with this module
     from rm_gallery.core.tasks import Task
 
 Conversation = Sequence[dict[str, str]]
+_PROBE = "=answer="
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class LocalJudge:
         reasoning_model: bool | None = None,
         batch_size: int = 16,
         dtype: str = "float32",
+        trust_remote_code: bool = False,
     ) -> LocalJudge:
         """Load a folder or hub id. `reasoning_model` defaults to what the folder's card says.
 
@@ -85,10 +87,10 @@ class LocalJudge:
         device = default_device()
         compute = resolve_dtype(dtype)
         weights = torch.float32 if device.type == "cpu" else compute
-        model = load_model(path, dtype=weights).to(device).eval()
+        model = load_model(path, dtype=weights, trust_remote_code=trust_remote_code).to(device).eval()
         return cls(
             model,
-            load_tokenizer(path),
+            load_tokenizer(path, trust_remote_code=trust_remote_code),
             reasoning_model=reasoning_model,
             batch_size=batch_size,
             autocast=None if compute == weights else compute,
@@ -110,12 +112,8 @@ class LocalJudge:
         conversations: Sequence[Conversation],
         *,
         max_new_tokens: int,
-        progress: Callable[[int], None] | None = None,
     ) -> list[str]:
-        """The judge's most likely answers (greedy decoding), in the order of `conversations`.
-
-        `progress` is called with the number of answers after each batch.
-        """
+        """The judge's answers by greedy decoding, in the order of `conversations`."""
         import torch
 
         texts = [self.render(conversation) for conversation in conversations]
@@ -128,29 +126,20 @@ class LocalJudge:
         ):
             inputs = self._encode([texts[i] for i in batch])
             with torch.no_grad(), self._precision():
-                output = self.model.generate(
-                    **inputs,
-                    max_new_tokens=max_new_tokens,
-                    do_sample=False,
-                    temperature=None,
-                    top_p=None,
-                    top_k=None,
-                    pad_token_id=self.tokenizer.pad_token_id,
-                )
+                output = self.model.generate(**inputs, generation_config=self._greedy(max_new_tokens))
             new = output[:, inputs["input_ids"].size(1) :]
             for i, text in zip(
                 batch, self.tokenizer.batch_decode(new, skip_special_tokens=True), strict=True
             ):
                 answers[i] = text
-            if progress:
-                progress(len(batch))
         return answers
 
     def distribution(self, task: Task[Any], conversation: Conversation) -> Distribution:
         """The exact probability of each legal verdict as this judge's whole answer, no sampling.
 
-        Each verdict's canonical text, with the end-of-turn token, is scored as a continuation of the prompt,
-        which is encoded once.
+        Each verdict's canonical text, with the end of the turn, is scored as a continuation of the prompt, which is
+        encoded once. For a judge that reasons first this is not its probability of a verdict, but that of giving it
+        without any reasoning.
         """
         import torch
 
@@ -158,7 +147,7 @@ class LocalJudge:
 
         prompt = self._encode([self.render(conversation)])
         verdicts = tuple(task.verdicts())
-        end = self.tokenizer.eos_token
+        end = self._end_of_turn()
         ends = self.tokenizer(
             [task.format(verdict) + end for verdict in verdicts],
             add_special_tokens=False,
@@ -185,6 +174,28 @@ class LocalJudge:
             texts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
         )
         return {key: encoded[key].to(self.model.device) for key in ("input_ids", "attention_mask")}
+
+    def _end_of_turn(self) -> str:
+        """What the chat template writes after an answer: not the end-of-sequence token in every family."""
+        turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _PROBE}]
+        rendered = str(self.tokenizer.apply_chat_template(turns, tokenize=False))
+        return rendered.rpartition(_PROBE)[2].rstrip() or str(self.tokenizer.eos_token)
+
+    def _greedy(self, max_new_tokens: int) -> Any:
+        """Plain greedy decoding: the model's own configuration may ask for sampling or a repetition penalty,
+        and the prompt holds the very tags and digits that a penalty would push down."""
+        from transformers import GenerationConfig
+
+        own = self.model.generation_config
+        return GenerationConfig(
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            repetition_penalty=1.0,  # what is None here would be filled from the model's own
+            no_repeat_ngram_size=0,
+            eos_token_id=own.eos_token_id if own.eos_token_id is not None else self.tokenizer.eos_token_id,
+            pad_token_id=self.tokenizer.pad_token_id,
+        )
 
     def _precision(self) -> AbstractContextManager[Any]:
         import torch

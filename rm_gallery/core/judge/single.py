@@ -10,7 +10,7 @@ from rm_gallery.core.data.samples import Message, Pair, Sample
 from rm_gallery.core.errors import ConfigError, InvalidVerdict
 from rm_gallery.core.judge.local import Distribution, LocalJudge
 from rm_gallery.core.tasks import get_task
-from rm_gallery.core.tasks.saved import load_saved_task
+from rm_gallery.core.tasks.saved import answer_length, load_saved_task
 
 _BAR = 30
 
@@ -19,26 +19,35 @@ _BAR = 30
 class Judgment:
     """What a judge said of one question.
 
-    `verdict` is None where the text holds no legal verdict; `problem` says why.
+    `verdict` is None where the text holds no legal verdict; `problem` says why. `distribution` is None for a judge
+    that reasons first: its verdict depends on reasoning that cannot be enumerated.
     """
 
     text: str
     verdict: Any
     problem: str
-    distribution: Distribution
+    distribution: Distribution | None
 
     def to_dict(self) -> dict[str, Any]:
+        said = {"text": self.text, "verdict": self.verdict, "problem": self.problem or None}
+        if self.distribution is None:
+            return said
         probabilities = zip(self.distribution.verdicts, self.distribution.probabilities, strict=True)
         return {
-            "text": self.text,
-            "verdict": self.verdict,
-            "problem": self.problem or None,
+            **said,
             "probabilities": {str(verdict): probability for verdict, probability in probabilities},
             "legal_mass": self.distribution.mass,
         }
 
 
-def ask(model: str | Path, query: str, response: str, response_b: str | None = None) -> Judgment:
+def ask(
+    model: str | Path,
+    query: str,
+    response: str,
+    response_b: str | None = None,
+    *,
+    trust_remote_code: bool = False,
+) -> Judgment:
     """Ask the judge at `model`; with `response_b`, which of the two responses is better.
 
     A folder without a card is asked the built-in pointwise or pairwise question.
@@ -54,17 +63,16 @@ def ask(model: str | Path, query: str, response: str, response_b: str | None = N
         raise ConfigError(f"{model} is a {task.name} judge: give it {wanted}")
     turns = (Message("user", query),)
     row = Sample(turns, response, {}) if response_b is None else Pair(turns, response, response_b, "tie")
-    judge = LocalJudge.load(model, dtype="auto")
+    judge = LocalJudge.load(model, dtype="auto", trust_remote_code=trust_remote_code)
     conversation = task.messages(row.to_row())
-    [text] = judge.generate(
-        [conversation], max_new_tokens=2048 if task.think or judge.reasoning_model else 32
-    )
+    [text] = judge.generate([conversation], max_new_tokens=answer_length(saved, task))
     verdict, problem = None, ""
     try:
         verdict = task.parse(text)
     except InvalidVerdict as error:
         problem = str(error)
-    return Judgment(text, verdict, problem, judge.distribution(task, conversation))
+    reasons = task.think or judge.reasoning_model
+    return Judgment(text, verdict, problem, None if reasons else judge.distribution(task, conversation))
 
 
 def describe(judgment: Judgment) -> str:
@@ -72,6 +80,8 @@ def describe(judgment: Judgment) -> str:
     shown = judgment.text if len(judgment.text) <= 200 else judgment.text[:200] + "…"
     head = f"verdict  {judgment.verdict}" if not judgment.problem else f"no verdict: {judgment.problem}"
     distribution = judgment.distribution
+    if distribution is None:
+        return "\n".join([f"written  {shown}", head])
     width = max(len(str(verdict)) for verdict in distribution.verdicts)
     bars = [
         f"  {verdict!s:>{width}}  {probability:6.1%}  {'█' * round(_BAR * probability)}".rstrip()

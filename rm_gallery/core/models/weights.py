@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def load_tokenizer(path: str | Path, *, trust_remote_code: bool = False) -> Any:
     Raises:
         ConfigError: there is none at `path`, or it has no chat template.
     """
-    _check_exists(path)
+    path = _place(path)
     try:
         with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(
@@ -80,7 +81,7 @@ def load_model(
     Raises:
         ConfigError: there is none at `path`.
     """
-    _check_exists(path)
+    path = _place(path)
     try:
         with quiet_transformers():
             if (Path(path) / "adapter_config.json").is_file():
@@ -126,24 +127,28 @@ def quiet_transformers() -> Iterator[None]:
     transformers.logging.disable_progress_bar()
     transformers.logging.set_verbosity_error()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # renamed arguments, between pinned versions
+            yield
     finally:
         transformers.logging.set_verbosity(level)
         if bars:
             transformers.logging.enable_progress_bar()
 
 
-def _check_exists(path: str | Path) -> None:
-    text = str(path)
-    looks_local = text.startswith((".", "/", "~")) or (os.sep in text.rstrip("/") and text.count("/") != 1)
-    folder = Path(text).expanduser()
-    if folder.is_dir() and not any(
-        (folder / name).is_file() for name in ("config.json", "adapter_config.json")
-    ):
+def _place(path: str | Path) -> str:
+    """`path` as transformers takes it, `~` expanded. Raises `ConfigError` where a local folder holds no model."""
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        if any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
+            return str(folder)
         raise ConfigError(
             f"{folder} holds no model: there is neither config.json nor adapter_config.json in it"
         )
-    if looks_local and not folder.is_dir():
-        raise ConfigError(
-            f"there is no model folder {folder}; `rmg models fetch smollm2-135m-instruct` gets a small one"
-        )
+    # owner/name may be on a hub, but models/name is where `rmg models fetch` writes
+    owner, slash, name = str(path).partition("/")
+    if slash and owner not in ("", ".", "..", "~", "models") and "/" not in name and not Path(owner).is_dir():
+        return str(path)
+    raise ConfigError(
+        f"there is no model folder {folder}; `rmg models fetch smollm2-135m-instruct` gets a small one"
+    )

@@ -24,6 +24,7 @@ class _Card(BaseModel):
     think: bool = False
     instruction: str | None = None
     reasoning_model: bool = False
+    max_response_length: int | None = None
     reward: RewardConfig = RewardConfig()
 
 
@@ -33,16 +34,34 @@ class SavedTask:
 
     task: Task[Any]
     reasoning_model: bool
+    max_response_length: int | None
+    """In tokens: where its answers were cut off in training."""
 
 
-def save_task(folder: str | Path, name: str, task: Task[Any], *, reasoning_model: bool = False) -> None:
-    """Write the card into `folder`. `name` is what `get_task` takes."""
+def answer_length(saved: SavedTask | None, task: Task[Any]) -> int:
+    """Where to cut off a judge's answer, in tokens: as in its training, else with room for its kind of answer."""
+    if saved is not None and saved.max_response_length is not None:
+        return saved.max_response_length
+    reasons = task.think or (saved is not None and saved.reasoning_model)
+    return 2048 if reasons else 32
+
+
+def save_task(
+    folder: str | Path,
+    name: str,
+    task: Task[Any],
+    *,
+    reasoning_model: bool = False,
+    max_response_length: int | None = None,
+) -> None:
+    """Write the card into `folder`. `name` is what `get_task` takes; a file in it is made absolute."""
     card = {
-        "task": name,
+        "task": _absolute(name),
         "think": task.think,
         "instruction": task.instruction,
         "reasoning_model": reasoning_model,
-        "reward": task.reward_config.model_dump(),
+        "max_response_length": max_response_length,
+        "reward": {**task.reward_config.model_dump(), "name": _absolute(task.reward_config.name)},
         "rm_gallery": __version__,
     }
     target = Path(folder) / CARD
@@ -65,4 +84,10 @@ def load_saved_task(folder: str | Path) -> SavedTask | None:
     except ValidationError as error:
         raise ConfigError(f"{path} is damaged: {error.errors()[0]['msg']}") from None
     task = get_task(card.task, card.reward, think=card.think, instruction=card.instruction)
-    return SavedTask(task, card.reasoning_model)
+    return SavedTask(task, card.reasoning_model, card.max_response_length)
+
+
+def _absolute(reference: str) -> str:
+    """`file.py:object` from whichever folder the judge is used in."""
+    place, colon, name = reference.rpartition(":")
+    return f"{Path(place).expanduser().resolve()}{colon}{name}" if place.endswith(".py") else reference

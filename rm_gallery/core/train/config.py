@@ -180,6 +180,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"there is no configuration file {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
@@ -205,7 +207,9 @@ def _apply(values: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override!r}: write it as key=value, for example train.seed=1")
     *parents, last = key.split(".")
     for parent in parents:
-        values = values.setdefault(parent, {})
+        if values.get(parent) is None:  # an empty section, as `lora: null`
+            values[parent] = {}
+        values = values[parent]
         if not isinstance(values, dict):
             raise ConfigError(f"--set {override!r}: {parent} is a value, not a section")
     try:

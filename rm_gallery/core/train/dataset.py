@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rm_gallery.core.data.rows import load_rows
-from rm_gallery.core.data.samples import row_name
+from rm_gallery.core.data.samples import response_count, row_name
 from rm_gallery.core.errors import ConfigError, DataError
 from rm_gallery.core.models.require import require
 from rm_gallery.core.tasks import Task, get_task
@@ -178,8 +178,7 @@ class BaseTrainDataset(Dataset):  # type: ignore[misc]  # torch is Any to the ch
     def _task_of(self, row: dict[str, Any]) -> Task[Any]:
         if self.judging is not None:
             return self.judging
-        output = row.get("output")
-        name = "pairwise" if isinstance(output, list) and len(output) == 2 else "pointwise"
+        name = "pairwise" if response_count(row) == 2 else "pointwise"
         if name not in self.inferred:
             self.inferred[name] = self._build_task(name)
         return self.inferred[name]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -46,13 +47,14 @@ class RunFolder:
         if any(path.glob("checkpoint-*")):
             raise ConfigError(f"{path} holds a run already: go on with --resume, or name another folder")
         (path / "logs").mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-        (path / "config.yaml").write_text(text, encoding="utf-8")
+        if is_main_process():
+            text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+            (path / "config.yaml").write_text(text, encoding="utf-8")
         return cls(path)
 
     @classmethod
     def find(cls, config: TrainConfig, path: Path | None = None) -> RunFolder:
-        """The run to go on with: `path`, or the newest under `config.output_dir`.
+        """The run to go on with: `path`, or the newest under `config.output_dir` with this configuration.
 
         Raises:
             ConfigError: there is none, or it was started with another configuration; names the keys.
@@ -61,18 +63,16 @@ class RunFolder:
             known = sorted(config.output_dir.glob("*/config.yaml"), key=lambda p: (p.stat().st_mtime, str(p)))
             if not known:
                 raise ConfigError(f"--resume: no run under {config.output_dir}; start one without --resume")
-            path = known[-1].parent
+            same = [file.parent for file in known if not _changed(file, config)]
+            path = same[-1] if same else known[-1].parent
         if not (path / "config.yaml").is_file():
             raise ConfigError(
                 f"--resume: {path} holds no run (there is no config.yaml in it); start without --resume"
             )
-        before = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
-        now = config.model_dump(mode="json")
-        changed = [key for key in _flat(now) if _flat(before).get(key) != _flat(now)[key]]
-        if changed:
+        if changed := _changed(path / "config.yaml", config):
             raise ConfigError(
-                f"--resume: {path} was started with another {', '.join(changed)}; resume with {path}/config.yaml, "
-                "or start a new run"
+                f"--resume: {path} was started with another {', '.join(changed)}; `rmg train {path}/config.yaml "
+                f"--out {path} --resume` goes on with it, or start a new run"
             )
         return cls(path)
 
@@ -102,17 +102,33 @@ class RunFolder:
 
     def forget_after(self, step: int) -> None:
         """Drop the lines of later steps: a resumed run will write them again."""
+        if not is_main_process():
+            return
         kept = [record for record in self.records() if record["step"] <= step]
         part = self.metrics.with_suffix(".part")
         part.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
         part.replace(self.metrics)
 
     def open_log(self) -> logging.Handler:
-        """A handler that writes `logs/training.log`; the caller adds and removes it."""
+        """A handler that writes `logs/training.log`; the caller adds and removes it. Only the main process logs."""
+        if not is_main_process():
+            return logging.NullHandler()
         (self.path / "logs").mkdir(parents=True, exist_ok=True)
         handler = logging.FileHandler(self.path / "logs" / "training.log", encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         return handler
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that writes: the first of those that a launcher started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _changed(file: Path, config: TrainConfig) -> list[str]:
+    """The keys in which a run's configuration and this one differ."""
+    before = _flat(yaml.safe_load(file.read_text(encoding="utf-8")))
+    now = _flat(config.model_dump(mode="json"))
+    return sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

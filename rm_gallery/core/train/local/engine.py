@@ -12,12 +12,14 @@ from typing import Any
 import datasets
 import torch
 import transformers
+from accelerate import PartialState
 from peft import LoraConfig
 from trl import GRPOConfig, SFTConfig
 
 from rm_gallery.core.data.rows import load_rows
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.evaluate.predictions import task_kind
+from rm_gallery.core.judge import LocalJudge
 from rm_gallery.core.models.require import require
 from rm_gallery.core.models.weights import load_model, load_tokenizer, quiet_transformers, resolve_dtype
 from rm_gallery.core.tasks import Task
@@ -27,7 +29,7 @@ from rm_gallery.core.train.local.heldout import HeldOut
 from rm_gallery.core.train.local.recorder import Recorder
 from rm_gallery.core.train.local.sft import JudgeSFTTrainer
 from rm_gallery.core.train.rows import Example, build_examples, drop_overlong
-from rm_gallery.core.train.run_folder import RunFolder
+from rm_gallery.core.train.run_folder import RunFolder, is_main_process
 from rm_gallery.core.train.sampling import prompt_order
 
 logger = logging.getLogger("rm_gallery.train")
@@ -42,6 +44,8 @@ class TrainResult:
     train_rows: int
     overlong: int
     """Training prompts left out for their length."""
+    overlong_val: int
+    """Held-out prompts left out for their length."""
 
 
 def train_local(
@@ -63,6 +67,8 @@ def train_local(
     task = config.build_task()
     if config.data.val is not None:
         task_kind(task)  # held-out rows can be measured, or this says why not
+    if config.method == "sft" and task.think:
+        raise ConfigError("method sft trains the verdict alone, without reasoning: set prompt.think to false")
     if _world_size() > 1 and path is None:
         raise ConfigError("several processes must agree on the run's folder: name it with --out DIR")
     # the rows are checked before the model is loaded
@@ -72,13 +78,13 @@ def train_local(
     val = _held_out_rows(config, task)
     tokenizer = load_tokenizer(config.model.path, trust_remote_code=config.model.trust_remote_code)
 
+    asker = LocalJudge(None, tokenizer, reasoning_model=config.model.reasoning_model)
+
     def count(messages: list[dict[str, str]]) -> int:
-        encoded = tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=True, enable_thinking=config.model.reasoning_model
-        )
-        return len(encoded["input_ids"] if hasattr(encoded, "keys") else encoded)
+        return len(tokenizer(asker.render(messages), add_special_tokens=False)["input_ids"])
 
     train, overlong = drop_overlong(train, count, config.data.max_prompt_length)
+    val, overlong_val = drop_overlong(val, count, config.data.max_prompt_length) if val else (val, 0)
     by_prompt = config.data.shuffle == "prompts"
     order = prompt_order(
         [task.cluster(example.row) if by_prompt else i for i, example in enumerate(train)],
@@ -91,20 +97,27 @@ def train_local(
     handler = run.open_log()
     logging.getLogger("rm_gallery").addHandler(handler)
     logging.getLogger("rm_gallery").setLevel(logging.INFO)
+    were_off = datasets.utils.are_progress_bars_disabled()
+    datasets.disable_progress_bars()  # ours is the one to look at
     try:
-        if overlong:
-            logger.warning(
-                "%d of %d prompts are over data.max_prompt_length", overlong, len(train) + overlong
-            )
+        for name, left, out in (("training", train, overlong), ("held-out", val, overlong_val)):
+            if out:
+                logger.warning(
+                    "%d of %d %s prompts are over data.max_prompt_length", out, len(left) + out, name
+                )
         build = _grpo if config.method == "grpo" else _sft
         with quiet_transformers():
-            model = load_model(config.model.path, trust_remote_code=config.model.trust_remote_code)
+            model = load_model(
+                _start(config, run, tokenizer), trust_remote_code=config.model.trust_remote_code
+            )
             trainer = build(config, task, model, tokenizer, train, order, bool(val), run)
             _run(trainer, config, task, tokenizer, val, run, resume, describe or config.method)
     finally:
         logging.getLogger("rm_gallery").removeHandler(handler)
         handler.close()
-    return TrainResult(run, len(order) // config.train.batch_size, len(train), overlong)
+        if not were_off:
+            datasets.enable_progress_bars()
+    return TrainResult(run, len(order) // config.train.batch_size, len(train), overlong, overlong_val)
 
 
 def check_available(config: TrainConfig) -> None:
@@ -118,6 +131,11 @@ def check_available(config: TrainConfig) -> None:
             raise ConfigError(f"track: {name} works with engine verl only")
         if name != "console":
             require("track", name)
+    if torch.cuda.device_count() > 1 and _world_size() == 1:
+        raise ConfigError(
+            f"{torch.cuda.device_count()} GPUs are visible and one process was started: use "
+            "`accelerate launch -m rm_gallery train … --out DIR`, or set CUDA_VISIBLE_DEVICES=0"
+        )
 
 
 def _run(
@@ -150,7 +168,9 @@ def _run(
         task,
         config.task,
         reasoning_model=config.model.reasoning_model,
+        max_response_length=config.rollout.max_response_length,
         updates_per_step=updates,
+        keep_checkpoints=config.train.keep_checkpoints,
         describe=describe,
     )
     recorder.trainer = trainer
@@ -258,7 +278,8 @@ def _common(config: TrainConfig, evaluates: bool, run: RunFolder) -> dict[str, A
         "max_grad_norm": train.max_grad_norm,
         "bf16": _in_bfloat16(config),
         "use_cpu": not torch.cuda.is_available(),
-        "gradient_checkpointing": config.model.gradient_checkpointing,
+        "gradient_checkpointing": config.model.gradient_checkpointing,  # TRL's default is on
+        "trust_remote_code": config.model.trust_remote_code,
         "logging_steps": updates,
         "logging_nan_inf_filter": False,  # a NaN loss must be seen
         "eval_strategy": "steps" if evaluates else "no",
@@ -268,7 +289,7 @@ def _common(config: TrainConfig, evaluates: bool, run: RunFolder) -> dict[str, A
         "greater_is_better": True if evaluates else None,
         "save_strategy": "steps",
         "save_steps": (train.save_every or never) * updates,
-        "save_total_limit": train.keep_checkpoints,
+        "save_total_limit": None,  # the recorder rotates, once the new checkpoint is complete and linked
         "seed": train.seed,
         "data_seed": train.seed,
         "report_to": [name for name in config.track if name != "console"],
@@ -284,6 +305,24 @@ def _held_out_rows(config: TrainConfig, task: Task[Any]) -> list[Example]:
         return []
     rows = load_rows(config.data.val)
     return build_examples(task, rows, limit=config.data.limit, seed=config.train.seed)
+
+
+def _start(config: TrainConfig, run: RunFolder, tokenizer: Any) -> str:
+    """The folder to start from: `model.path`, or for adapters a copy merged into their base.
+
+    The trainer loads the reference model, and an adapter its base, by the name in the configuration; for merged
+    weights that would be the base without them.
+    """
+    if not (Path(config.model.path).expanduser() / "adapter_config.json").is_file():
+        return config.model.path
+    folder = run.path / "start"
+    if is_main_process() and not folder.is_dir():
+        part = folder.with_suffix(".part")
+        load_model(config.model.path, trust_remote_code=config.model.trust_remote_code).save_pretrained(part)
+        tokenizer.save_pretrained(part)
+        part.replace(folder)
+    PartialState().wait_for_everyone()
+    return str(folder)
 
 
 def _in_bfloat16(config: TrainConfig) -> bool:

@@ -16,6 +16,7 @@ from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import pad, split_tensor_dict
 
+from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.models.shared_prefix import add_shared_prefix, distinct_prompts, encode_prompts
 from rm_gallery.core.tasks import Task
 from rm_gallery.core.train.local.heldout import HeldOutMixin
@@ -105,6 +106,10 @@ class SharedPrefixGRPOTrainer(JudgeGRPOTrainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if self.aux_loss_enabled:
+            raise ConfigError(
+                "a mixture of experts trains its router too: set model.shared_prefix to false for it"
+            )
         for model in (self.model, self.ref_model):
             if model is not None:
                 inner = self.accelerator.unwrap_model(model)

@@ -18,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from transformers import TrainerCallback
+from transformers.trainer_utils import rotate_checkpoints
 
 from rm_gallery.core.tasks import Task
 from rm_gallery.core.tasks.saved import save_task
@@ -51,6 +52,7 @@ class Recorder(TrainerCallback):
 
     Args:
         updates_per_step: optimizer updates in one step (one batch of prompts).
+        keep_checkpoints: how many to keep, beside the best; None keeps all.
         describe: what to call this in the progress bar.
     """
 
@@ -61,17 +63,20 @@ class Recorder(TrainerCallback):
         task_name: str,
         *,
         reasoning_model: bool,
+        max_response_length: int,
         updates_per_step: int,
+        keep_checkpoints: int | None,
         describe: str,
-        console: Console | None = None,
     ) -> None:
         self.run = run
         self.task = task
         self.task_name = task_name
         self.reasoning_model = reasoning_model
+        self.max_response_length = max_response_length
         self.updates_per_step = updates_per_step
+        self.keep_checkpoints = keep_checkpoints
         self.describe = describe
-        console = console or Console(stderr=True)
+        console = Console(stderr=True)
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -102,11 +107,6 @@ class Recorder(TrainerCallback):
         self.progress.start()
         self._tokens = state.num_input_tokens_seen
         self._started = time.perf_counter()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        # the last step is evaluated whatever the interval, so that every curve has its end
-        if args.eval_strategy != "no" and state.global_step >= state.max_steps:
-            control.should_evaluate = True
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
@@ -147,10 +147,20 @@ class Recorder(TrainerCallback):
             return
         folder = self.run.path / f"checkpoint-{state.global_step}"
         # written last: a checkpoint without its card is incomplete
-        save_task(folder, self.task_name, self.task, reasoning_model=self.reasoning_model)
+        save_task(
+            folder,
+            self.task_name,
+            self.task,
+            reasoning_model=self.reasoning_model,
+            max_response_length=self.max_response_length,
+        )
         self.run.link(self.run.latest, folder)
-        if state.best_model_checkpoint:
-            self.run.link(self.run.best, Path(state.best_model_checkpoint))
+        best = state.best_model_checkpoint
+        if best:
+            self.run.link(self.run.best, Path(best))
+        # only now: transformers would delete the old ones before the new one is complete
+        rotate_checkpoints(str(self.run.path), self.keep_checkpoints, best)
+        self._started = time.perf_counter()  # saving is not part of the next step's time
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.close()
