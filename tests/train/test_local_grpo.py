@@ -66,7 +66,7 @@ def trainer_for(settings: dict, *, shared: bool, tmp_path: Path, rewards=None):
     """A trainer as the engine builds it, with the length of the answer as reward."""
     from rm_gallery.core.data.rows import load_rows
     from rm_gallery.core.models.weights import load_model, load_tokenizer
-    from rm_gallery.core.train.local import engine
+    from rm_gallery.core.train.local.trainers import grpo_trainer
     from rm_gallery.core.train.rows import build_examples
     from rm_gallery.core.train.run_folder import RunFolder
     from rm_gallery.core.train.sampling import prompt_order
@@ -78,7 +78,7 @@ def trainer_for(settings: dict, *, shared: bool, tmp_path: Path, rewards=None):
     order = prompt_order(range(len(examples)), config.train.batch_size, epochs=1, max_steps=4, seed=0)
     run = RunFolder.create(config, tmp_path / f"shared-{shared}")
     tokenizer = load_tokenizer(config.model.path)
-    trainer = engine._grpo(
+    trainer = grpo_trainer(
         config, task, load_model(config.model.path), tokenizer, examples, order, False, run
     )
     return trainer, [{"prompt": examples[i].messages, "index": i} for i in order[:4] for _ in range(4)]

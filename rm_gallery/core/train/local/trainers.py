@@ -1,0 +1,171 @@
+"""From a training configuration to TRL's trainers and their arguments."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import datasets
+import torch
+from peft import LoraConfig
+from trl import GRPOConfig, SFTConfig
+
+from rm_gallery.core.errors import ConfigError
+from rm_gallery.core.models.weights import resolve_dtype
+from rm_gallery.core.tasks import Task
+from rm_gallery.core.train.config import TrainConfig
+from rm_gallery.core.train.local.grpo import JudgeGRPOTrainer, RewardFunction, SharedPrefixGRPOTrainer
+from rm_gallery.core.train.local.sft import JudgeSFTTrainer
+from rm_gallery.core.train.rows import Example
+from rm_gallery.core.train.run_folder import RunFolder
+
+
+def grpo_trainer(
+    config: TrainConfig,
+    task: Task[Any],
+    model: Any,
+    tokenizer: Any,
+    train: Sequence[Example],
+    order: Sequence[int],
+    evaluates: bool,
+    run: RunFolder,
+) -> Any:
+    world = world_size()
+    n = config.rollout.n
+    micro = _micro_batch(config)
+    arguments = GRPOConfig(
+        **_common(config, evaluates, run),
+        per_device_train_batch_size=micro * n,
+        per_device_eval_batch_size=n,
+        gradient_accumulation_steps=config.mini_batch_size // (micro * world),
+        steps_per_generation=config.train.batch_size // (micro * world),
+        num_generations=n,
+        max_completion_length=config.rollout.max_response_length,
+        temperature=config.rollout.temperature,
+        shuffle_dataset=False,  # the order is ours, the same for both engines
+        beta=config.loss.kl_coef,
+        epsilon=config.loss.clip,
+        loss_type="dapo",  # TRL's name for the mean over tokens; `JudgeGRPOTrainer` makes them the mini-batch's
+        use_bias_correction_kl=False,  # the KL term is k3 itself, as in verl, not weighted by the ratio
+        scale_rewards="group" if config.loss.advantage == "group_std" else "none",
+        chat_template_kwargs={"enable_thinking": config.model.reasoning_model},
+        log_completions=False,
+    )
+    columns = {"prompt": [train[i].messages for i in order], "index": list(order)}
+    dataset = datasets.Dataset.from_dict(columns)
+    trainer_class = SharedPrefixGRPOTrainer if config.model.shared_prefix else JudgeGRPOTrainer
+    return trainer_class(
+        model,
+        RewardFunction(task, train),
+        args=arguments,
+        train_dataset=dataset,
+        eval_dataset=dataset.select([0]) if evaluates else None,
+        processing_class=tokenizer,
+        peft_config=_lora(config),
+    )
+
+
+def sft_trainer(
+    config: TrainConfig,
+    task: Task[Any],
+    model: Any,
+    tokenizer: Any,
+    train: Sequence[Example],
+    order: Sequence[int],
+    evaluates: bool,
+    run: RunFolder,
+) -> Any:
+    arguments = SFTConfig(
+        **_common(config, evaluates, run),
+        per_device_train_batch_size=_micro_batch(config),
+        per_device_eval_batch_size=1,
+        gradient_accumulation_steps=config.mini_batch_size // (_micro_batch(config) * world_size()),
+        max_length=config.data.max_prompt_length + config.rollout.max_response_length,
+        completion_only_loss=True,
+        train_sampling_strategy="sequential",
+        include_num_input_tokens_seen="non_padding",
+    )
+    answers = [[{"role": "assistant", "content": task.format(train[i].truth)}] for i in order]
+    dataset = datasets.Dataset.from_dict(
+        {"prompt": [train[i].messages for i in order], "completion": answers}
+    )
+    return JudgeSFTTrainer(
+        model,
+        args=arguments,
+        train_dataset=dataset,
+        eval_dataset=dataset.select([0]) if evaluates else None,
+        processing_class=tokenizer,
+        peft_config=_lora(config),
+    )
+
+
+def _common(config: TrainConfig, evaluates: bool, run: RunFolder) -> dict[str, Any]:
+    """The arguments that both trainers take. Steps are batches of prompts; transformers counts updates."""
+    train = config.train
+    updates = train.batch_size // config.mini_batch_size
+    never = 10**9
+    return {
+        "output_dir": str(run.path),
+        "num_train_epochs": 1,  # the dataset is the whole run, laid out in order
+        "learning_rate": train.learning_rate,
+        # transformers' "constant" ignores the warm-up
+        "lr_scheduler_type": "constant_with_warmup" if train.scheduler == "constant" else train.scheduler,
+        "warmup_steps": train.warmup_steps * updates,
+        "weight_decay": train.weight_decay,
+        "max_grad_norm": train.max_grad_norm,
+        "bf16": in_bfloat16(config),
+        "use_cpu": not torch.cuda.is_available(),
+        "gradient_checkpointing": config.model.gradient_checkpointing,  # TRL's default is on
+        "trust_remote_code": config.model.trust_remote_code,
+        "logging_steps": updates,
+        "logging_nan_inf_filter": False,  # a NaN loss must be seen
+        "eval_strategy": "steps" if evaluates else "no",
+        "eval_steps": (train.eval_every or never) * updates,
+        "eval_on_start": evaluates,
+        "metric_for_best_model": "eval_reward" if evaluates else None,
+        "greater_is_better": True if evaluates else None,
+        "save_strategy": "steps",
+        "save_steps": (train.save_every or never) * updates,
+        "save_total_limit": None,  # the recorder rotates, once the new checkpoint is complete and linked
+        "seed": train.seed,
+        "data_seed": train.seed,
+        "report_to": [name for name in config.track if name != "console"],
+        "run_name": run.path.name,
+        "disable_tqdm": True,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "remove_unused_columns": False,
+    }
+
+
+def in_bfloat16(config: TrainConfig) -> bool:
+    return resolve_dtype(config.model.dtype) == torch.bfloat16
+
+
+def _lora(config: TrainConfig) -> LoraConfig | None:
+    lora = config.model.lora
+    if lora is None:
+        return None
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        task_type="CAUSAL_LM",
+    )
+
+
+def _micro_batch(config: TrainConfig) -> int:
+    """Prompts per pass on one process. Raises `ConfigError` where they do not divide a mini-batch."""
+    world = world_size()
+    micro = config.train.micro_batch_size or max(1, config.mini_batch_size // world)
+    if config.mini_batch_size % (micro * world):
+        raise ConfigError(
+            f"train.mini_batch_size ({config.mini_batch_size}) must be a multiple of train.micro_batch_size x "
+            f"processes ({micro} x {world})"
+        )
+    return micro
+
+
+def world_size() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
