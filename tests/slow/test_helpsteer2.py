@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def laptop_settings(recipe: Path) -> list[str]:
         line for line in recipe.read_text(encoding="utf-8").splitlines() if "--set model.path" in line
     )
     words = shlex.split(line.removeprefix("#"))
-    return [word for before, word in zip(words, words[1:], strict=False) if before == "--set"]
+    return [word for before, word in pairwise(words) if before == "--set"]
 
 
 def comparable(path: Path) -> list[dict]:
@@ -47,12 +48,9 @@ def comparable(path: Path) -> list[dict]:
 def test_the_recipe_trains_within_memory_and_resumes(kind, source, shared_data, smollm2, tmp_path):
     folder = ROOT / "examples" / "train" / kind
     data = shared_data / "helpsteer2" / source
-    subprocess.run(
-        rmg("data", "convert", "--config", str(folder / "data_config.yaml"))
-        + ["--set", f"configs.path={data}", "--set", f"export.output_dir={tmp_path / 'data'}"],
-        check=True,
-        capture_output=True,
-    )
+    convert = rmg("data", "convert", "--config", str(folder / "data_config.yaml"))
+    convert += ["--set", f"configs.path={data}", "--set", f"export.output_dir={tmp_path / 'data'}"]
+    subprocess.run(convert, check=True, capture_output=True)
     settings = laptop_settings(folder / "train.yaml")
     settings += [
         f"model.path={smollm2}",
