@@ -6,9 +6,7 @@ Each step is what one `rmg` command does (the README spells them out), on the re
 from __future__ import annotations
 
 import json
-import resource
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -19,6 +17,7 @@ from typing import Any
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.evaluate import Estimate
 from rm_gallery.core.evaluate.result import EvalResult
+from rm_gallery.core.memory import peak_memory_gib
 
 HERE = Path(__file__).parent
 RECIPES = HERE / "recipes" / "quickstart"
@@ -141,7 +140,7 @@ def run_quickstart(
         say(f"      query     {QUESTION}\n      response  {ANSWER}")
         say("      " + describe(ask(judge, QUESTION, ANSWER)).replace("\n", "\n      "))
     summary["seconds"] = step.seconds
-    summary["peak_memory_gib"] = _peak_memory_gib()
+    summary["peak_memory_gib"] = peak_memory_gib()
     _write_json(out / "summary.json", summary)
     return Quickstart(out, summary, after)
 
@@ -222,15 +221,9 @@ def _report(out: Path, before: EvalResult, after: EvalResult, summary: dict[str,
             "data": "everyday_judgments: 200 training and 40 held-out prompts, five responses each, written for "
             "this project; for trying the toolkit, not for judging judges",
             "seconds by step": seconds,
-            "peak memory": f"{_peak_memory_gib():.1f} GiB",
+            "peak memory": f"{peak_memory_gib():.1f} GiB",
         },
     )
-
-
-def _peak_memory_gib() -> float:
-    # Linux counts KiB, macOS bytes
-    unit = 1 if sys.platform == "darwin" else 1024
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 2)
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -38,7 +38,7 @@ def laptop_settings(recipe: Path) -> list[str]:
 
 def comparable(path: Path) -> list[dict]:
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    timed = re.compile(r"timing_s/|tokens_per_second|seconds")
+    timed = re.compile(r"timing_s/|memory/|tokens_per_second|seconds")
     return [{k: v for k, v in record.items() if not timed.match(k)} for record in records]
 
 

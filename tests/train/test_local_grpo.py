@@ -66,7 +66,7 @@ def trainer_for(settings: dict, *, shared: bool, tmp_path: Path, rewards=None):
     """A trainer as the engine builds it, with the length of the answer as reward."""
     from rm_gallery.core.data.rows import load_rows
     from rm_gallery.core.models.weights import load_model, load_tokenizer
-    from rm_gallery.core.train.local.trainers import grpo_trainer
+    from rm_gallery.core.train.local.trainers import Plan, grpo_trainer
     from rm_gallery.core.train.rows import build_examples
     from rm_gallery.core.train.run_folder import RunFolder
     from rm_gallery.core.train.sampling import prompt_order
@@ -78,9 +78,8 @@ def trainer_for(settings: dict, *, shared: bool, tmp_path: Path, rewards=None):
     order = prompt_order(range(len(examples)), config.train.batch_size, epochs=1, max_steps=4, seed=0)
     run = RunFolder.create(config, tmp_path / f"shared-{shared}")
     tokenizer = load_tokenizer(config.model.path)
-    trainer = grpo_trainer(
-        config, task, load_model(config.model.path), tokenizer, examples, order, False, run
-    )
+    plan = Plan(config, task, tokenizer, examples, order, False, run)
+    trainer = grpo_trainer(plan, load_model(config.model.path))
     return trainer, [{"prompt": examples[i].messages, "index": i} for i in order[:4] for _ in range(4)]
 
 
@@ -136,7 +135,7 @@ def comparable(record: dict) -> dict:
     return {
         k: v
         for k, v in record.items()
-        if not k.startswith("timing_s") and k not in ("tokens_per_second", "seconds")
+        if not k.startswith(("timing_s", "memory")) and k not in ("tokens_per_second", "seconds")
     }
 
 

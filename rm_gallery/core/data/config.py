@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from rm_gallery.core.errors import ConfigError, nearest
+from rm_gallery.core.errors import ConfigError
+from rm_gallery.core.yaml_config import apply_override, read_yaml, validate
 
 Format = Literal["parquet", "jsonl", "json"]
 
@@ -99,72 +99,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> DatasetConfi
     Raises:
         ConfigError: the file, a key or a value cannot be used; says which, and the nearest known key.
     """
-    path = Path(path).expanduser()
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"there is no configuration file {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(content, dict) or not isinstance(content.get("dataset"), dict):
+    content = read_yaml(path)
+    if not isinstance(content.get("dataset"), dict):
         raise ConfigError(f"{path}: expected a section `dataset` with name, configs and export")
     for override in overrides:
-        _override(content, override)
-    try:
-        return _File.model_validate(content).dataset
-    except ValidationError as error:
-        sentences = [_sentence(dict(problem)) for problem in error.errors()]
-        raise ConfigError(f"{path}: " + "; ".join(sentences)) from None
-
-
-def _override(content: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
-    parts = key.strip().split(".")
-    if not equals or not all(parts):
-        raise ConfigError(f"--set {override!r}: expected key=value, for example dataset.export.seed=1")
-    if parts[0] != "dataset":
-        parts.insert(0, "dataset")
-    place = content
-    for part in parts[:-1]:
-        below = place.get(part)
-        if below is None:
-            below = place[part] = {}
-        if not isinstance(below, dict):
-            raise ConfigError(f"--set {override!r}: {part} is a single value, nothing can be set in it")
-        place = below
-    try:
-        place[parts[-1]] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override!r}: the value is not valid YAML: {error}") from error
-
-
-def _sentence(problem: dict[str, Any]) -> str:
-    location = [str(part) for part in problem["loc"]]
-    key = ".".join(location)
-    if problem["type"] == "extra_forbidden":
-        known = _known_keys(location[:-1])
-        return f"{key} is not a known key.{nearest(location[-1], known)} Known are {', '.join(known)}"
-    if problem["type"] == "missing":
-        return f"{key} is missing"
-    hint = ""
-    if problem["type"] == "literal_error":
-        given = str(problem["input"])
-        hint = nearest(given, [name for kind in (Format, *_literals()) for name in get_args(kind)])
-        return f"{key} is {given!r}, expected {problem['ctx']['expected']}.{hint}"
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{key} is {problem['input']!r}: {message[:1].lower()}{message[1:]}"
-
-
-def _literals() -> list[Any]:
-    fields = (SourceConfig.model_fields["type"], ExportConfig.model_fields["split"])
-    return [field.annotation for field in fields]
-
-
-def _known_keys(location: Sequence[str]) -> list[str]:
-    """The fields of the section at this place."""
-    section: Any = _File
-    for part in location:
-        section = section.model_fields[part].annotation
-    return list(section.model_fields)
+        apply_override(content, override, example="dataset.export.seed=1", root="dataset")
+    return validate(_File, content, str(path)).dataset

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from glob import has_magic
@@ -18,7 +19,7 @@ _SPLIT_NAME = re.compile(r"(train|validation|valid|val|test|dev|eval)(ing|set|s)
 
 
 @dataclass
-class Source:
+class Source(ABC):
     """Something to read rows from. Iterating gives `(line, row)`, counted from 1."""
 
     name: str
@@ -31,8 +32,9 @@ class Source:
     """Bytes or rows, for the progress; `position` is in the same unit."""
     position: int = field(default=0, compare=False)
 
+    @abstractmethod
     def __iter__(self) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
-        raise NotImplementedError
+        """The rows with their lines, and a `BadRow` for each that cannot be read."""
 
     def first_row(self) -> dict[str, Any] | None:
         """The first row that can be read at all."""

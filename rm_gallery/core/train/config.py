@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rm_gallery.core.errors import ConfigError, nearest
 from rm_gallery.core.rewards import RewardConfig
 from rm_gallery.core.tasks import Task, get_task
+from rm_gallery.core.yaml_config import apply_override, read_yaml, validate
 
 
 class _Section(BaseModel):
@@ -175,61 +174,12 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     Raises:
         ConfigError: the file is missing or not YAML, or a key or value is refused; names the key.
     """
-    path = Path(path).expanduser()
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"there is no configuration file {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(
-            f"{path} must hold keys such as task, model and data; found {type(values).__name__}"
-        )
+    values = read_yaml(path)
     for override in overrides:
-        _apply(values, override)
+        apply_override(values, override, example="train.seed=1")
     return check_config(values, str(path))
 
 
 def check_config(values: dict[str, Any], where: str = "the training configuration") -> TrainConfig:
     """Validate a configuration that is already a dict; the errors of `load_config`."""
-    try:
-        return TrainConfig.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(f"{where}: " + "; ".join(_sentence(e) for e in error.errors())) from None
-
-
-def _apply(values: dict[str, Any], override: str) -> None:
-    key, equals, raw = override.partition("=")
-    if not equals:
-        raise ConfigError(f"--set {override!r}: write it as key=value, for example train.seed=1")
-    *parents, last = key.split(".")
-    for parent in parents:
-        if values.get(parent) is None:  # an empty section, as `lora: null`
-            values[parent] = {}
-        values = values[parent]
-        if not isinstance(values, dict):
-            raise ConfigError(f"--set {override!r}: {parent} is a value, not a section")
-    try:
-        values[last] = yaml.safe_load(raw)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {override!r}: {raw!r} is not a YAML value") from None
-
-
-def _sentence(error: Any) -> str:
-    location = [str(part) for part in error["loc"]]
-    key = ".".join(location)
-    if error["type"] == "extra_forbidden":
-        section: Any = TrainConfig
-        for part in location[:-1]:
-            annotation = section.model_fields[part].annotation
-            section = next(
-                a for a in (annotation, *getattr(annotation, "__args__", ())) if hasattr(a, "model_fields")
-            )
-        return f"unknown key {key}.{nearest(location[-1], list(section.model_fields))}"
-    if error["type"] == "missing":
-        return f"{key} is missing"
-    message = str(error["msg"]).removeprefix("Value error, ")
-    return f"{key}: {message}, found {error['input']!r}" if key else message
+    return validate(TrainConfig, values, where)

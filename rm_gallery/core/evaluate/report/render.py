@@ -23,6 +23,10 @@ _CURVES = {
     "kl_loss": "KL to the reference model",
     "entropy": "Entropy",
 }
+_SUPERVISED = {
+    "loss": "Loss on the answer's tokens",
+    "token_accuracy": "Answer tokens that are the likeliest",
+}
 _LESS_IS_BETTER = {"mae", "mae_parsed", "invalid", "flip_rate"}
 _NEITHER = {"first_position_rate"}
 _SHOWN = 900
@@ -243,9 +247,11 @@ def _made(result: EvalResult) -> list[tuple[str, str]]:
 
 
 def _run(name: str, run: TrainingRun) -> dict[str, Any]:
+    # the loss of GRPO says nothing by itself: its gradient does
+    titles = _CURVES if run.series("reward/mean", "train")[0] else {**_SUPERVISED, **_CURVES}
     drawn = [
         charts.curve(run, metric, title, f"{name}-{metric.replace('/', '-')}")
-        for metric, title in _CURVES.items()
+        for metric, title in titles.items()
     ]
     if charts.MISSING in drawn:
         drawn = [charts.MISSING]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from rm_gallery.core.tasks import Task
 from rm_gallery.core.train.config import TrainConfig
 from rm_gallery.core.train.local.heldout import HeldOut
 from rm_gallery.core.train.local.recorder import Recorder
-from rm_gallery.core.train.local.trainers import grpo_trainer, in_bfloat16, sft_trainer, world_size
+from rm_gallery.core.train.local.trainers import Plan, grpo_trainer, in_bfloat16, sft_trainer, world_size
 from rm_gallery.core.train.rows import Example, build_examples, drop_overlong
 from rm_gallery.core.train.run_folder import RunFolder, is_main_process
 from rm_gallery.core.train.sampling import prompt_order
@@ -106,8 +107,11 @@ def train_local(
             model = load_model(
                 _start(config, run, tokenizer), trust_remote_code=config.model.trust_remote_code
             )
-            trainer = build(config, task, model, tokenizer, train, order, bool(val), run)
+            trainer = build(Plan(config, task, tokenizer, train, order, bool(val), run), model)
             _run(trainer, config, task, tokenizer, val, run, resume, describe or config.method)
+            # model, optimizer and callbacks refer to each other in circles: gone now, not some time
+            del trainer, model
+            gc.collect()
     finally:
         logging.getLogger("rm_gallery").removeHandler(handler)
         handler.close()

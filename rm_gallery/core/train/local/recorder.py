@@ -20,6 +20,7 @@ from rich.progress import (
 from transformers import TrainerCallback
 from transformers.trainer_utils import rotate_checkpoints
 
+from rm_gallery.core.memory import peak_memory_gib
 from rm_gallery.core.tasks import Task
 from rm_gallery.core.tasks.saved import save_task
 from rm_gallery.core.train.run_folder import RunFolder
@@ -180,7 +181,7 @@ class Recorder(TrainerCallback):
         tokens = state.num_input_tokens_seen - self._tokens
         self._tokens = state.num_input_tokens_seen
         rate = {"tokens_per_second": tokens / step_seconds} if tokens > 0 else {}
-        return {**timing, "timing_s/step": step_seconds, **rate}
+        return {**timing, "timing_s/step": step_seconds, **rate, "memory/peak_gib": peak_memory_gib()}
 
 
 def _training(logs: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import datasets
@@ -21,21 +22,34 @@ from rm_gallery.core.train.rows import Example
 from rm_gallery.core.train.run_folder import RunFolder
 
 
-def grpo_trainer(
-    config: TrainConfig,
-    task: Task[Any],
-    model: Any,
-    tokenizer: Any,
-    train: Sequence[Example],
-    order: Sequence[int],
-    evaluates: bool,
-    run: RunFolder,
-) -> Any:
+@dataclass(frozen=True)
+class Plan:
+    """What a trainer is built from.
+
+    Attributes:
+        train: the training examples.
+        order: their indices in the order of training, `batch_size` for each step.
+        evaluates: whether there are held-out rows.
+        run: where it writes.
+    """
+
+    config: TrainConfig
+    task: Task[Any]
+    tokenizer: Any
+    train: Sequence[Example]
+    order: Sequence[int]
+    evaluates: bool
+    run: RunFolder
+
+
+def grpo_trainer(plan: Plan, model: Any) -> Any:
+    """TRL's GRPO trainer for the plan, with the shared prompt where `model.shared_prefix` asks for it."""
+    config, train = plan.config, plan.train
     world = world_size()
     n = config.rollout.n
     micro = _micro_batch(config)
     arguments = GRPOConfig(
-        **_common(config, evaluates, run),
+        **_common(plan),
         per_device_train_batch_size=micro * n,
         per_device_eval_batch_size=n,
         gradient_accumulation_steps=config.mini_batch_size // (micro * world),
@@ -52,32 +66,25 @@ def grpo_trainer(
         chat_template_kwargs={"enable_thinking": config.model.reasoning_model},
         log_completions=False,
     )
-    columns = {"prompt": [train[i].messages for i in order], "index": list(order)}
+    columns = {"prompt": [train[i].messages for i in plan.order], "index": list(plan.order)}
     dataset = datasets.Dataset.from_dict(columns)
     trainer_class = SharedPrefixGRPOTrainer if config.model.shared_prefix else JudgeGRPOTrainer
     return trainer_class(
         model,
-        RewardFunction(task, train),
+        RewardFunction(plan.task, train),
         args=arguments,
         train_dataset=dataset,
-        eval_dataset=dataset.select([0]) if evaluates else None,
-        processing_class=tokenizer,
+        eval_dataset=dataset.select([0]) if plan.evaluates else None,
+        processing_class=plan.tokenizer,
         peft_config=_lora(config),
     )
 
 
-def sft_trainer(
-    config: TrainConfig,
-    task: Task[Any],
-    model: Any,
-    tokenizer: Any,
-    train: Sequence[Example],
-    order: Sequence[int],
-    evaluates: bool,
-    run: RunFolder,
-) -> Any:
+def sft_trainer(plan: Plan, model: Any) -> Any:
+    """TRL's supervised trainer for the plan."""
+    config, train = plan.config, plan.train
     arguments = SFTConfig(
-        **_common(config, evaluates, run),
+        **_common(plan),
         per_device_train_batch_size=_micro_batch(config),
         per_device_eval_batch_size=1,
         gradient_accumulation_steps=config.mini_batch_size // (_micro_batch(config) * world_size()),
@@ -86,27 +93,27 @@ def sft_trainer(
         train_sampling_strategy="sequential",
         include_num_input_tokens_seen="non_padding",
     )
-    answers = [[{"role": "assistant", "content": task.format(train[i].truth)}] for i in order]
+    answers = [[{"role": "assistant", "content": plan.task.format(train[i].truth)}] for i in plan.order]
     dataset = datasets.Dataset.from_dict(
-        {"prompt": [train[i].messages for i in order], "completion": answers}
+        {"prompt": [train[i].messages for i in plan.order], "completion": answers}
     )
     return JudgeSFTTrainer(
         model,
         args=arguments,
         train_dataset=dataset,
-        eval_dataset=dataset.select([0]) if evaluates else None,
-        processing_class=tokenizer,
+        eval_dataset=dataset.select([0]) if plan.evaluates else None,
+        processing_class=plan.tokenizer,
         peft_config=_lora(config),
     )
 
 
-def _common(config: TrainConfig, evaluates: bool, run: RunFolder) -> dict[str, Any]:
+def _common(plan: Plan) -> dict[str, Any]:
     """The arguments that both trainers take. Steps are batches of prompts; transformers counts updates."""
-    train = config.train
+    config, train = plan.config, plan.config.train
     updates = train.batch_size // config.mini_batch_size
     never = 10**9
     return {
-        "output_dir": str(run.path),
+        "output_dir": str(plan.run.path),
         "num_train_epochs": 1,  # the dataset is the whole run, laid out in order
         "learning_rate": train.learning_rate,
         # transformers' "constant" ignores the warm-up
@@ -120,18 +127,18 @@ def _common(config: TrainConfig, evaluates: bool, run: RunFolder) -> dict[str, A
         "trust_remote_code": config.model.trust_remote_code,
         "logging_steps": updates,
         "logging_nan_inf_filter": False,  # a NaN loss must be seen
-        "eval_strategy": "steps" if evaluates else "no",
+        "eval_strategy": "steps" if plan.evaluates else "no",
         "eval_steps": (train.eval_every or never) * updates,
-        "eval_on_start": evaluates,
-        "metric_for_best_model": "eval_reward" if evaluates else None,
-        "greater_is_better": True if evaluates else None,
+        "eval_on_start": plan.evaluates,
+        "metric_for_best_model": "eval_reward" if plan.evaluates else None,
+        "greater_is_better": True if plan.evaluates else None,
         "save_strategy": "steps",
         "save_steps": (train.save_every or never) * updates,
         "save_total_limit": None,  # the recorder rotates, once the new checkpoint is complete and linked
         "seed": train.seed,
         "data_seed": train.seed,
         "report_to": [name for name in config.track if name != "console"],
-        "run_name": run.path.name,
+        "run_name": plan.run.path.name,
         "disable_tqdm": True,
         "dataloader_pin_memory": torch.cuda.is_available(),
         "remove_unused_columns": False,

@@ -6,6 +6,7 @@ module.format(sample=row)     # the text of the prompt
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -17,7 +18,7 @@ from rm_gallery.core.templates import BasePromptTemplate
 Judged = Sample | Pair | Row
 
 
-class _PromptReward:
+class _PromptReward(ABC):
     """An adapter over `task_class`.
 
     Args:
@@ -79,8 +80,9 @@ class _PromptReward:
         row = _row(example)
         return f"{self._question(row)}\n\n# Output\n{task.format(task.truth(row))}"
 
+    @abstractmethod
     def _question(self, row: Row) -> str:
-        raise NotImplementedError
+        """The query and the responses of a row, as they stand in an in-context example."""
 
 
 class BaseListWisePrincipleReward(_PromptReward):
