@@ -14,8 +14,8 @@ from rm_gallery.core.errors import ConfigError, nearest
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file.
+def read_yaml(path: str | Path, expected: str) -> dict[str, Any]:
+    """The mapping in a YAML file; `expected` says, for the message, what it should hold.
 
     Raises:
         ConfigError: the file is missing, cannot be read, is not YAML, or holds no mapping.
@@ -30,7 +30,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold sections and keys, found {type(content).__name__}")
+        raise ConfigError(f"{path}: expected {expected}, found {type(content).__name__}")
     return content
 
 

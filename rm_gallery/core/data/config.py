@@ -99,9 +99,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> DatasetConfi
     Raises:
         ConfigError: the file, a key or a value cannot be used; says which, and the nearest known key.
     """
-    content = read_yaml(path)
+    expected = "a section `dataset` with name, configs and export"
+    content = read_yaml(path, expected)
     if not isinstance(content.get("dataset"), dict):
-        raise ConfigError(f"{path}: expected a section `dataset` with name, configs and export")
+        raise ConfigError(f"{path}: expected {expected}")
     for override in overrides:
         apply_override(content, override, example="dataset.export.seed=1", root="dataset")
     return validate(_File, content, str(path)).dataset

@@ -174,7 +174,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     Raises:
         ConfigError: the file is missing or not YAML, or a key or value is refused; names the key.
     """
-    values = read_yaml(path)
+    values = read_yaml(path, "keys such as task, model and data")
     for override in overrides:
         apply_override(values, override, example="train.seed=1")
     return check_config(values, str(path))
