@@ -139,7 +139,7 @@ class Pair:
 
 def conversation(row: Row) -> tuple[Message, ...]:
     """The messages of a row's `input`. Raises `DataError` where there is none with content."""
-    turns = _decoded(row.get("input"))
+    turns = decoded(row.get("input"))
     if isinstance(turns, str):
         turns = [{"role": "user", "content": turns}]
     if not isinstance(turns, list | tuple):
@@ -165,7 +165,7 @@ def row_name(row: Row) -> str:
     return str(row.get("unique_id") or "row without unique_id")
 
 
-def _decoded(value: Any) -> Any:
+def decoded(value: Any) -> Any:
     """Undo the older shape's JSON strings; arrays that pandas read from Parquet become lists."""
     if isinstance(value, str) and value[:1] in ("[", "{"):
         try:
@@ -177,28 +177,28 @@ def _decoded(value: Any) -> Any:
 
 def _metadata(row: Row) -> dict[str, Any]:
     """`metadata` without its nulls: Parquet gives every row every key."""
-    metadata = _decoded(row.get("metadata")) or {}
+    metadata = decoded(row.get("metadata")) or {}
     return {key: value for key, value in metadata.items() if value is not None}
 
 
 def response_count(row: Row) -> int:
     """How many responses a row of either shape holds: 1, or 2 for a pair."""
-    outputs = _decoded(row.get("output"))
+    outputs = decoded(row.get("output"))
     return len(outputs) if isinstance(outputs, list) else 1
 
 
 def _outputs(row: Row) -> list[dict[str, Any]]:
     """`output` of either shape as a list of `{"content", "label"}`."""
-    outputs = _decoded(row.get("output"))
+    outputs = decoded(row.get("output"))
     if isinstance(outputs, Mapping):
         outputs = [outputs]
     found: list[dict[str, Any]] = []
     for output in outputs or ():
-        answer = _decoded(output)
-        answer = _decoded(answer.get("answer", answer)) if isinstance(answer, Mapping) else answer
+        answer = decoded(output)
+        answer = decoded(answer.get("answer", answer)) if isinstance(answer, Mapping) else answer
         if not isinstance(answer, Mapping) or not isinstance(answer.get("content"), str):
             raise DataError(f"{row_name(row)}: `output` needs a `content` text for each response")
-        label = _decoded(answer.get("label")) or {}
+        label = decoded(answer.get("label")) or {}
         found.append(
             {"content": answer["content"], "label": {k: v for k, v in label.items() if v is not None}}
         )

@@ -9,7 +9,6 @@ and any other as `pointwise`, where a default hook still needs one.
 
 from __future__ import annotations
 
-import json
 import logging
 import random
 from collections.abc import Iterable, Mapping
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rm_gallery.core.data.rows import load_rows
-from rm_gallery.core.data.samples import response_count, row_name
+from rm_gallery.core.data.samples import decoded, response_count, row_name
 from rm_gallery.core.errors import ConfigError, DataError
 from rm_gallery.core.models.require import require
 from rm_gallery.core.tasks import Task, get_task
@@ -119,7 +118,7 @@ class BaseTrainDataset(Dataset):  # type: ignore[misc]  # torch is Any to the ch
 
     def _normalize_row(self, row: dict[str, Any]) -> dict[str, Any]:
         """The row in the newer shape: JSON strings decoded, `output[…].answer` unwrapped."""
-        row = {**row, **{key: _decoded(row[key]) for key in ("input", "output", "metadata") if key in row}}
+        row = {**row, **{key: decoded(row[key]) for key in ("input", "output", "metadata") if key in row}}
         output = row.get("output")
         if isinstance(output, list):
             row["output"] = [_answer(item) for item in output]
@@ -248,23 +247,13 @@ class BaseTrainDataset(Dataset):  # type: ignore[misc]  # torch is Any to the ch
             )
 
 
-def _decoded(value: Any) -> Any:
-    """Undo the older shape's JSON strings; arrays that pandas read from Parquet become lists."""
-    if isinstance(value, str) and value[:1] in ("[", "{"):
-        try:
-            return json.loads(value)
-        except json.JSONDecodeError:
-            return value  # a text that merely begins with a bracket
-    return value.tolist() if hasattr(value, "tolist") else value
-
-
 def _answer(output: Any) -> Any:
     """One response as `{"content", "label"}`."""
-    item = _decoded(output)
+    item = decoded(output)
     if isinstance(item, Mapping) and "answer" in item:
-        item = _decoded(item["answer"])
+        item = decoded(item["answer"])
     if isinstance(item, Mapping) and "label" in item:
-        item = {**item, "label": _decoded(item["label"]) or {}}
+        item = {**item, "label": decoded(item["label"]) or {}}
     return item
 
 

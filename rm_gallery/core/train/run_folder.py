@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 
 from rm_gallery.core.errors import ConfigError
+from rm_gallery.core.evaluate.report.inputs import read_log
 from rm_gallery.core.tasks.saved import CARD
 from rm_gallery.core.train.config import TrainConfig
 
@@ -93,18 +94,15 @@ class RunFolder:
         with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
-    def records(self) -> list[dict[str, Any]]:
-        """The lines of `metrics.jsonl`; one that a kill cut short is left out."""
-        if not self.metrics.is_file():
-            return []
-        lines = self.metrics.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines[:-1] if line]
-
     def forget_after(self, step: int) -> None:
         """Drop the lines of later steps: a resumed run will write them again."""
         if not is_main_process():
             return
-        kept = [record for record in self.records() if record["step"] <= step]
+        kept = (
+            [record for record in read_log(self.metrics) if record["step"] <= step]
+            if self.metrics.is_file()
+            else []
+        )
         part = self.metrics.with_suffix(".part")
         part.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
         part.replace(self.metrics)

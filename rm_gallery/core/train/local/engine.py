@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,27 +62,59 @@ def train_local(
         DataError: a row has no legal label, or no prompt fits `data.max_prompt_length`.
     """
     check_available(config)
+    if world_size() > 1 and path is None:
+        raise ConfigError("several processes must agree on the run's folder: name it with --out DIR")
+    asked = _ask(config)  # before the model is loaded, so that a bad row is known at once
+    run = RunFolder.find(config, path) if resume else RunFolder.create(config, path)
+    with _logged(run), quiet_transformers():
+        for kind, out in (("training", asked.overlong), ("held-out", asked.overlong_val)):
+            if out:
+                logger.warning("%d %s prompts are over data.max_prompt_length and left out", out, kind)
+        start = _start(config, run, asked.tokenizer)
+        model = load_model(start, trust_remote_code=config.model.trust_remote_code)
+        plan = Plan(config, asked.task, asked.tokenizer, asked.train, asked.order, bool(asked.val), run)
+        trainer = (grpo_trainer if config.method == "grpo" else sft_trainer)(plan, model)
+        _run(trainer, plan, asked.val, resume, describe or config.method)
+        # model, optimizer and callbacks refer to each other in circles: gone now, not some time
+        del trainer, model
+        gc.collect()
+    steps = len(asked.order) // config.train.batch_size
+    return TrainResult(run, steps, len(asked.train), asked.overlong, asked.overlong_val)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The rows as questions with their truths, and the order of training."""
+
+    task: Task[Any]
+    tokenizer: Any
+    train: list[Example]
+    val: list[Example]
+    order: list[int]
+    overlong: int
+    overlong_val: int
+
+
+def _ask(config: TrainConfig) -> _Asked:
     task = config.build_task()
     if config.data.val is not None:
         task_kind(task)  # held-out rows can be measured, or this says why not
     if config.method == "sft" and task.think:
         raise ConfigError("method sft trains the verdict alone, without reasoning: set prompt.think to false")
-    if world_size() > 1 and path is None:
-        raise ConfigError("several processes must agree on the run's folder: name it with --out DIR")
-    # the rows are checked before the model is loaded
-    train = build_examples(
-        task, load_rows(config.data.train), limit=config.data.limit, seed=config.train.seed
+    files = (config.data.train, config.data.val)
+    train, val = (
+        build_examples(task, load_rows(file), limit=config.data.limit, seed=config.train.seed) if file else []
+        for file in files
     )
-    val = _held_out_rows(config, task)
     tokenizer = load_tokenizer(config.model.path, trust_remote_code=config.model.trust_remote_code)
-
     asker = LocalJudge(None, tokenizer, reasoning_model=config.model.reasoning_model)
 
     def count(messages: list[dict[str, str]]) -> int:
         return len(tokenizer(asker.render(messages), add_special_tokens=False)["input_ids"])
 
-    train, overlong = drop_overlong(train, count, config.data.max_prompt_length)
-    val, overlong_val = drop_overlong(val, count, config.data.max_prompt_length) if val else (val, 0)
+    limit = config.data.max_prompt_length
+    train, overlong = drop_overlong(train, count, limit)
+    val, overlong_val = drop_overlong(val, count, limit) if val else (val, 0)
     by_prompt = config.data.shuffle == "prompts"
     order = prompt_order(
         [task.cluster(example.row) if by_prompt else i for i, example in enumerate(train)],
@@ -90,34 +123,25 @@ def train_local(
         max_steps=config.train.max_steps,
         seed=config.train.seed,
     )
-    run = RunFolder.find(config, path) if resume else RunFolder.create(config, path)
+    return _Asked(task, tokenizer, train, val, order, overlong, overlong_val)
+
+
+@contextmanager
+def _logged(run: RunFolder) -> Iterator[None]:
+    """Write the log to the run's folder meanwhile; no bar but ours."""
+    ours = logging.getLogger("rm_gallery")
     handler = run.open_log()
-    logging.getLogger("rm_gallery").addHandler(handler)
-    logging.getLogger("rm_gallery").setLevel(logging.INFO)
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
     were_off = datasets.utils.are_progress_bars_disabled()
-    datasets.disable_progress_bars()  # ours is the one to look at
+    datasets.disable_progress_bars()
     try:
-        for name, left, out in (("training", train, overlong), ("held-out", val, overlong_val)):
-            if out:
-                logger.warning(
-                    "%d of %d %s prompts are over data.max_prompt_length", out, len(left) + out, name
-                )
-        build = grpo_trainer if config.method == "grpo" else sft_trainer
-        with quiet_transformers():
-            model = load_model(
-                _start(config, run, tokenizer), trust_remote_code=config.model.trust_remote_code
-            )
-            trainer = build(Plan(config, task, tokenizer, train, order, bool(val), run), model)
-            _run(trainer, config, task, tokenizer, val, run, resume, describe or config.method)
-            # model, optimizer and callbacks refer to each other in circles: gone now, not some time
-            del trainer, model
-            gc.collect()
+        yield
     finally:
-        logging.getLogger("rm_gallery").removeHandler(handler)
+        ours.removeHandler(handler)
         handler.close()
         if not were_off:
             datasets.enable_progress_bars()
-    return TrainResult(run, len(order) // config.train.batch_size, len(train), overlong, overlong_val)
 
 
 def check_available(config: TrainConfig) -> None:
@@ -138,16 +162,8 @@ def check_available(config: TrainConfig) -> None:
         )
 
 
-def _run(
-    trainer: Any,
-    config: TrainConfig,
-    task: Task[Any],
-    tokenizer: Any,
-    val: Sequence[Example],
-    run: RunFolder,
-    resume: bool,
-    describe: str,
-) -> None:
+def _run(trainer: Any, plan: Plan, val: Sequence[Example], resume: bool, describe: str) -> None:
+    config, run = plan.config, plan.run
     updates = config.train.batch_size // config.mini_batch_size
     checkpoint = run.newest_checkpoint() if resume else None
     resumed_at = int(checkpoint.name.split("-")[1]) if checkpoint else None
@@ -155,9 +171,9 @@ def _run(
     trainer.resumed_at = resumed_at
     if val:
         trainer.held_out = HeldOut(
-            task,
+            plan.task,
             val,
-            tokenizer,
+            plan.tokenizer,
             max_new_tokens=config.rollout.max_response_length,
             batch_size=config.rollout.eval_batch_size,
             reasoning_model=config.model.reasoning_model,
@@ -165,7 +181,7 @@ def _run(
         )
     recorder = Recorder(
         run,
-        task,
+        plan.task,
         config.task,
         reasoning_model=config.model.reasoning_model,
         max_response_length=config.rollout.max_response_length,
@@ -181,13 +197,6 @@ def _run(
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finally:
         recorder.close()
-
-
-def _held_out_rows(config: TrainConfig, task: Task[Any]) -> list[Example]:
-    if config.data.val is None:
-        return []
-    rows = load_rows(config.data.val)
-    return build_examples(task, rows, limit=config.data.limit, seed=config.train.seed)
 
 
 def _start(config: TrainConfig, run: RunFolder, tokenizer: Any) -> str:
