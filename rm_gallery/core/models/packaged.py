@@ -51,9 +51,7 @@ def fetch(name: str, out: str | Path) -> Path:
         raise ConfigError(f"{folder} holds something else already: choose another --out")
     from rm_gallery.core.models.weights import convert_gguf
 
-    convert_gguf(source, folder)
-    (folder / ORIGIN).write_text(name + "\n", encoding="utf-8")
-    return folder
+    return convert_gguf(source, folder, {ORIGIN: name + "\n"})
 
 
 def is_installed(model: PackagedModel) -> bool:

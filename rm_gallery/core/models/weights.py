@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rm_gallery.core.errors import ConfigError
 
-logger = logging.getLogger(__name__)
 
-
-def convert_gguf(source: Path, folder: Path) -> Path:
+def convert_gguf(source: Path, folder: Path, notes: Mapping[str, str] | None = None) -> Path:
     """Write the GGUF file `source` as a Hugging Face folder, complete or not at all.
+
+    `notes` are small text files to lay beside the weights, by name.
 
     A model that transformers loaded from a GGUF refuses `save_pretrained`, so a clean one is built from the
     configuration and given the weights.
@@ -48,6 +47,8 @@ def convert_gguf(source: Path, folder: Path) -> Path:
             part = Path(scratch) / folder.name
             clean.save_pretrained(part)
             tokenizer.save_pretrained(part)
+            for name, text in (notes or {}).items():
+                (part / name).write_text(text, encoding="utf-8")
             part.replace(folder)
     return folder
 
