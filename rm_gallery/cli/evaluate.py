@@ -8,11 +8,12 @@ from pathlib import Path
 import typer
 
 from rm_gallery.cli.progress import bar
+from rm_gallery.core.errors import ConfigError
 
 
 def evaluate(
     model: str = typer.Option(..., help="Folder of the model."),
-    data: Path = typer.Option(..., help="Labelled rows: .parquet, .jsonl or .jsonl.gz."),
+    data: Path = typer.Option(..., help="Labelled rows: .parquet, .jsonl, .jsonl.gz or .json."),
     train: Path | None = typer.Option(
         None, help="Labelled rows to fit the trivial baselines on; never the evaluated ones."
     ),
@@ -51,6 +52,8 @@ def evaluate(
     """
     from rm_gallery.core.evaluate.model import evaluate_model
 
+    if dtype not in ("float32", "bfloat16", "auto"):
+        raise ConfigError(f"--dtype is {dtype!r}; it can be float32, bfloat16 or auto")
     folder = out or Path("runs/eval") / "-".join([*Path(model).parts[-2:], data.name.split(".")[0]]).strip(
         "/"
     )

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from rm_gallery.core.errors import ConfigError
+
 
 def report(
     folders: list[Path] = typer.Argument(
@@ -23,5 +25,7 @@ def report(
     """
     from rm_gallery.core.evaluate.report import read_inputs, write_report
 
+    if out.is_dir():
+        raise ConfigError(f"--out {out} is a folder: name the file, for example {out / 'report.html'}")
     write_report(out, read_inputs(folders))
     typer.echo(f"Written to {out}. Open it in a browser; it loads nothing from the network.")

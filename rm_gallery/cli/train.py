@@ -16,7 +16,7 @@ def train(
     out: Path | None = typer.Option(None, help="The run's folder. Default: <output_dir>/<time>."),
     resume: bool = typer.Option(False, "--resume", help="Go on from the newest complete checkpoint."),
     dry_run: bool = typer.Option(
-        False, "--dry-run", help="Check and print the configuration; train nothing."
+        False, "--dry-run", help="Check the configuration and the rows, and print it; load no model."
     ),
 ) -> None:
     """Train a judge as a YAML says.
@@ -30,13 +30,12 @@ def train(
     overrides = [*set_, *([f"engine={engine}"] if engine else [])]
     loaded = load_config(config, overrides)
     require("train", "torch", "transformers", "trl", "peft", "datasets", "accelerate")
-    from rm_gallery.core.train.local import check_available, train_local
+    from rm_gallery.core.train.local import check_rows, train_local
 
     if dry_run:
         import yaml
 
-        check_available(loaded)
-        loaded.build_task()
+        check_rows(loaded)
         typer.echo(yaml.safe_dump(loaded.model_dump(mode="json"), sort_keys=False), nl=False)
         return
     result = train_local(loaded, resume=resume, path=out)

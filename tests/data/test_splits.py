@@ -240,3 +240,12 @@ def test_a_missing_dataset_and_a_missing_package_are_sentences(tmp_path, monkeyp
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingDependency, match="pip install"):
         helpers.convert(tmp_path, tmp_path, configs={"type": "huggingface"})
+
+
+def test_the_names_of_the_ratio_decide_not_their_order(tmp_path):
+    """`{test: …, train: …}` must not export the training part as the test part."""
+    helpers.write_lines(tmp_path / "in" / "train.jsonl", helpers.ratings(5))
+    helpers.write_lines(tmp_path / "in" / "validation.jsonl", helpers.ratings(3, start=5))
+    export = {"split_ratio": {"test": 0.2, "train": 0.8}}
+    report = helpers.convert(tmp_path / "in", tmp_path / "out", export=export)
+    assert report.splits_rows() == {"train": 5, "test": 3}

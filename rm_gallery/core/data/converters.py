@@ -70,6 +70,25 @@ class Converter(ABC):
                 f"source: columns_pointwise or columns_pairwise"
             )
 
+    def check_columns(self, row: Row, source: str) -> None:
+        """Compare the columns of `configs.columns` with a source's first row, before any row is read.
+
+        A table has the same columns in every row, so one that is missing there is a mistake in the YAML; of
+        JSON rows each has its own, so only a row that has none of them says so.
+
+        Raises:
+            DataError: names the missing column, and those there are.
+        """
+        named = [str(column) for column in getattr(self, "columns", {}).values()]
+        missing = [column for column in named if column not in row]
+        is_table = any(isinstance(value, Cell) for value in row.values())
+        if missing and (is_table or len(missing) == len(named)):
+            there = ", ".join(str(column) for column in row) or "none"
+            raise DataError(
+                f"{source} has no column {missing[0]!r} (configs.columns names it); it has: {there}."
+                f"{nearest(missing[0], [str(column) for column in row])}"
+            )
+
     @abstractmethod
     def parse(self, row: Row) -> Judgment:
         """Read one row. Raises `BadRow` where a field is missing or not legal."""

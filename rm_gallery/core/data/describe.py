@@ -106,7 +106,8 @@ class _Description:
         if isinstance(sample, Pair):
             self._response_words.update(len(t.split()) for t in (sample.response_a, sample.response_b))
             self._count({"preferred": sample.preferred, "preference_strength": sample.strength})
-            if sample.preferred != "tie":
+            # a pair stands in the file in both orders: count it once
+            if sample.preferred != "tie" and sample.metadata.get("order") != "swapped":
                 self._longer[_agreement(sample)] += 1
             return digest
         self._response_words[len(sample.response.split())] += 1

@@ -101,6 +101,8 @@ class _Run:
         """Read a source to its end."""
         parse, own, assign, report = self.converter.parse, self.plan.own, self.plan.assign, self.report
         folder, check = self.folder(source), self._check_names
+        if (first := source.first_row()) is not None:
+            self.converter.check_columns(first, source.name)
         for line, row in source:
             report.read += 1
             if isinstance(row, BadRow):

@@ -93,11 +93,12 @@ class SplitPlan:
         )
 
     def _exported(self, split: str) -> str:
-        """`train` is the first name of split_ratio; a held-out part its namesake, else the only other one."""
-        held_out = self.names[1:]
+        """A part goes to its namesake in split_ratio; else training to the first name, held-out to the only other."""
+        trains = next((name for name in self.names if split_of(name) == "train"), self.names[0])
+        held_out = [name for name in self.names if name != trains]
         namesake = [name for name in held_out if split_of(name) == split]
         if split == "train":
-            name = self.names[0]
+            name = trains
         elif namesake:
             name = namesake[0]
         elif len(held_out) == 1:

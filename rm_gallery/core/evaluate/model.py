@@ -10,7 +10,7 @@ from typing import Any
 
 from rm_gallery.core.data.rows import load_rows
 from rm_gallery.core.data.samples import Row
-from rm_gallery.core.errors import ConfigError
+from rm_gallery.core.errors import ConfigError, DataError
 from rm_gallery.core.evaluate.result import EvalResult, build_result, write_result
 from rm_gallery.core.evaluate.rows import check_rows, infer_task
 from rm_gallery.core.evaluate.run import Journal, model_fingerprint, run_evaluation
@@ -58,9 +58,12 @@ def evaluate_model(
     rows = load_rows(data, limit)
     saved = load_saved_task(model)
     judged = _task(model, saved, task, rows)
-    check_rows(judged, rows)
     train_rows = load_rows(train) if train else None
-    check_rows(judged, train_rows or ())
+    for file, labelled in ((data, rows), (train, train_rows or ())):
+        try:
+            check_rows(judged, labelled)
+        except DataError as error:
+            raise DataError(f"{file} does not fit the task {judged.name}: {error}") from None
 
     from rm_gallery.core.judge import LocalJudge
 

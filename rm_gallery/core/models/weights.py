@@ -66,7 +66,7 @@ def load_tokenizer(path: str | Path, *, trust_remote_code: bool = False) -> Any:
                 path, padding_side="left", trust_remote_code=trust_remote_code
             )
     except (OSError, ValueError) as error:
-        raise ConfigError(f"no tokenizer at {path}: {error}") from None
+        raise ConfigError(_not_found("tokenizer", path, error)) from None
     if not tokenizer.chat_template:
         raise ConfigError(f"the tokenizer at {path} has no chat template: use an instruction-tuned model")
     if tokenizer.pad_token is None:
@@ -96,7 +96,7 @@ def load_model(
                 path, dtype=dtype, trust_remote_code=trust_remote_code
             )
     except (OSError, ValueError) as error:
-        raise ConfigError(f"no model could be loaded from {path}: {error}") from None
+        raise ConfigError(_not_found("model", path, error)) from None
 
 
 def default_device() -> torch.device:
@@ -109,10 +109,13 @@ def default_device() -> torch.device:
 def resolve_dtype(name: str) -> torch.dtype:
     """The dtype of the computation: `float32`, `bfloat16`, or `auto` for the fastest the machine has units for.
 
-    A processor without bfloat16 units emulates it, slower than float32.
+    A processor without bfloat16 units emulates it, slower than float32. Raises `ConfigError` for another name.
     """
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    if name in known:
+        return known[name]
     if name != "auto":
-        return getattr(torch, name)
+        raise ConfigError(f"the dtype is {name!r}; it can be float32, bfloat16 or auto")
     if torch.cuda.is_available():
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     # private, and the only way to ask; absent on other architectures
@@ -135,6 +138,15 @@ def quiet_transformers() -> Iterator[None]:
         transformers.logging.set_verbosity(level)
         if bars:
             transformers.logging.enable_progress_bar()
+
+
+def _not_found(what: str, path: str, error: Exception) -> str:
+    first = str(error).strip().partition("\n")[0]
+    if Path(path).is_dir():
+        return f"no {what} could be loaded from {path}: {first}"
+    return (
+        f"there is no folder {path} here, and no {what} of that name could be had from a model hub: {first}"
+    )
 
 
 def _place(path: str | Path) -> str:

@@ -45,13 +45,20 @@ class RunFolder:
             while path.exists():
                 number += 1
                 path = config.output_dir / f"{stamp}-{number}"
-        if any(path.glob("checkpoint-*")):
-            raise ConfigError(f"{path} holds a run already: go on with --resume, or name another folder")
+        cls.check_free(path)
         (path / "logs").mkdir(parents=True, exist_ok=True)
         if is_main_process():
             text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
             (path / "config.yaml").write_text(text, encoding="utf-8")
         return cls(path)
+
+    @staticmethod
+    def check_free(path: Path | None) -> None:
+        """Refuse a folder that a new run would mix with. Raises `ConfigError`."""
+        if path is not None and path.is_file():
+            raise ConfigError(f"{path} is a file: name a folder for the run")
+        if path is not None and any(path.glob("checkpoint-*")):
+            raise ConfigError(f"{path} holds a run already: go on with --resume, or name another folder")
 
     @classmethod
     def find(cls, config: TrainConfig, path: Path | None = None) -> RunFolder:

@@ -16,7 +16,7 @@ import transformers
 from accelerate import PartialState
 
 from rm_gallery.core.data.rows import load_rows
-from rm_gallery.core.errors import ConfigError
+from rm_gallery.core.errors import ConfigError, DataError
 from rm_gallery.core.evaluate.predictions import task_kind
 from rm_gallery.core.judge import LocalJudge
 from rm_gallery.core.models.require import require
@@ -61,11 +61,12 @@ def train_local(
         ConfigError: something in the configuration cannot be done here.
         DataError: a row has no legal label, or no prompt fits `data.max_prompt_length`.
     """
-    check_available(config)
     if world_size() > 1 and path is None:
         raise ConfigError("several processes must agree on the run's folder: name it with --out DIR")
+    found = RunFolder.find(config, path) if resume else None
+    RunFolder.check_free(None if resume else path)
     asked = _ask(config)  # before the model is loaded, so that a bad row is known at once
-    run = RunFolder.find(config, path) if resume else RunFolder.create(config, path)
+    run = found or RunFolder.create(config, path)
     with _logged(run), quiet_transformers():
         for kind, out in (("training", asked.overlong), ("held-out", asked.overlong_val)):
             if out:
@@ -95,17 +96,34 @@ class _Asked:
     overlong_val: int
 
 
-def _ask(config: TrainConfig) -> _Asked:
+def check_rows(config: TrainConfig) -> tuple[Task[Any], list[Example], list[Example]]:
+    """All that can be known without a model: the task and its questions on `data.train` and `data.val`.
+
+    Raises:
+        ConfigError, MissingDependency: this engine cannot do what is asked.
+        DataError: a file or a row cannot be used; names both.
+    """
+    check_available(config)
     task = config.build_task()
     if config.data.val is not None:
         task_kind(task)  # held-out rows can be measured, or this says why not
     if config.method == "sft" and task.think:
         raise ConfigError("method sft trains the verdict alone, without reasoning: set prompt.think to false")
-    files = (config.data.train, config.data.val)
-    train, val = (
-        build_examples(task, load_rows(file), limit=config.data.limit, seed=config.train.seed) if file else []
-        for file in files
-    )
+
+    def examples(file: Path | None) -> list[Example]:
+        if file is None:
+            return []
+        rows = load_rows(file)
+        try:
+            return build_examples(task, rows, limit=config.data.limit, seed=config.train.seed)
+        except DataError as error:
+            raise DataError(f"{file} does not fit the task {task.name}: {error}") from None
+
+    return task, examples(config.data.train), examples(config.data.val)
+
+
+def _ask(config: TrainConfig) -> _Asked:
+    task, train, val = check_rows(config)
     tokenizer = load_tokenizer(config.model.path, trust_remote_code=config.model.trust_remote_code)
     asker = LocalJudge(None, tokenizer, reasoning_model=config.model.reasoning_model)
 
