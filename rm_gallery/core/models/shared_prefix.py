@@ -85,8 +85,11 @@ def encode_prompts(
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     output = model.base_model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True)
     cache = output.past_key_values
-    cache.batch_select_indices(rows)
-    return cache, output.last_hidden_state[:, -1][rows]
+    # index_select, and not the cache's own batch_select_indices or x[rows]: on a CPU the backward of those may add
+    # the rows of a group by several threads in any order, and two runs of one seed part ways in the last digits
+    for layer in cache.layers:
+        layer.keys, layer.values = layer.keys.index_select(0, rows), layer.values.index_select(0, rows)
+    return cache, output.last_hidden_state[:, -1].index_select(0, rows)
 
 
 def score_completions(

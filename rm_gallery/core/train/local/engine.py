@@ -67,7 +67,7 @@ def train_local(
     RunFolder.check_free(None if resume else path)
     asked = _ask(config)  # before the model is loaded, so that a bad row is known at once
     run = found or RunFolder.create(config, path)
-    with _logged(run), quiet_transformers():
+    with _logged(run), quiet_transformers(), _deterministic():
         for kind, out in (("training", asked.overlong), ("held-out", asked.overlong_val)):
             if out:
                 logger.warning("%d %s prompts are over data.max_prompt_length and left out", out, kind)
@@ -142,6 +142,21 @@ def _ask(config: TrainConfig) -> _Asked:
         seed=config.train.seed,
     )
     return _Asked(task, tokenizer, train, val, order, overlong, overlong_val)
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    """On a CPU, let no operation add up its parts in whatever order its threads come: the same seed, the same bits.
+
+    A GPU's kernels have no such promise to keep at a bearable cost.
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    warned_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(before or not torch.cuda.is_available(), warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warned_only)
 
 
 @contextmanager
