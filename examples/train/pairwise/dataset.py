@@ -1,6 +1,7 @@
 """The dataset that verl loads by path: `data.custom_cls.name=HelpfulnessPairwiseTrainDataset`.
 
-Prompts, labels and checks are the task's; replace a hook of `BaseTrainDataset` to change one of them.
+run_pairwise.sh hands this file to verl. Prompts, labels and checks are those of the task that train.yaml names;
+replace a hook of `BaseTrainDataset` to change one of them.
 """
 
 from rm_gallery.core.train import BaseTrainDataset

@@ -1,6 +1,7 @@
 """The dataset that verl loads by path: `data.custom_cls.path=dataset.py data.custom_cls.name=PointwiseTrainDataset`.
 
-Prompts, labels and checks are the task's; replace a hook of `BaseTrainDataset` to change one of them.
+run_pointwise.sh hands this file to verl. Prompts, labels and checks are those of the task that train.yaml
+names; replace a hook of `BaseTrainDataset` to change one of them.
 """
 
 from rm_gallery.core.train import BaseTrainDataset

@@ -1,4 +1,7 @@
-"""The dataset that verl loads by path; as in examples/train/pointwise, it needs only the package."""
+"""The dataset that verl loads by path; as in examples/train/pointwise, it needs only the package.
+
+run_pointwise.sh hands this file to verl; replace a hook of `BaseTrainDataset` to change what is asked.
+"""
 
 from rm_gallery.core.train import BaseTrainDataset
 

@@ -1,4 +1,8 @@
-"""The reward that verl loads by path: `reward.custom_reward_function.path=reward_fn.py`."""
+"""The reward that verl loads by path: `reward.custom_reward_function.path=reward_fn.py`.
+
+run_pointwise.sh hands this file to verl: what it says wins over `reward:` in train.yaml. `rmg train` without
+that script follows train.yaml.
+"""
 
 from rm_gallery.gallery.helpsteer2 import POINTWISE, pointwise_reward
 
