@@ -159,6 +159,16 @@ def found():
             r"6144 tokens is over .*max_model_len \(4096\)",
             "answers are cut short",
         ),
+        (
+            [f"{ACTOR}.clip_ratio=0.1"],
+            "clip_ratio_low and .*go before it: set both to 0.1",
+            "they are 0.2 each",
+        ),
+        (
+            [f"{ACTOR}.clip_ratio=0.1", f"{ACTOR}.clip_ratio_low=0.1"],
+            "clip_ratio_high .*goes before it",
+            "one side",
+        ),
         (["data.custom_cls.name=null"], "data.custom_cls.name is not", "verl takes the attribute None"),
         (["reward.custom_reward_function.name=null"], "custom_reward_function.name is not", "the same"),
     ],
@@ -181,6 +191,8 @@ def test_what_serves_is_not_complained_about(found):
     assert found(f"{ACTOR}.grad_clip=1.0", f"{ACTOR}.optim.clip_grad=1.0") == [], (
         "both are given, and say the same"
     )
+    sides = (f"{ACTOR}.clip_ratio_low=0.2", f"{ACTOR}.clip_ratio_high=0.28")
+    assert found(f"{ACTOR}.clip_ratio=0.1", *sides) == [], "what is meant is said"
     two_nodes = ("trainer.nnodes=2", f"{ACTOR}.ppo_micro_batch_size_per_gpu=2")
     assert found(*two_nodes, f"{ROLLOUT}.tensor_model_parallel_size=16") == [], "one model over both"
     dynamic = [f"~{word.partition('=')[0]}" for word in RIGHT if "micro_batch" in word]

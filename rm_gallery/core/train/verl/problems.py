@@ -118,6 +118,17 @@ def _estimator(s: Settings) -> Iterator[str]:
         )
 
 
+def _clip(s: Settings) -> Iterator[str]:
+    clip, sides = f"{ACTOR}.clip_ratio", (f"{ACTOR}.clip_ratio_low", f"{ACTOR}.clip_ratio_high")
+    left = [side for side in sides if side not in s.words and s.get(side) not in (None, s.get(clip))]
+    if clip in s.words and left:
+        verb = "goes" if len(left) == 1 else "go"
+        yield (
+            f"{clip} ({s.get(clip)}) has no effect, for {' and '.join(left)} ({s.get(left[0])}) {verb} before it: set "
+            f"{'it' if len(left) == 1 else 'both'} to {s.get(clip)} as well"
+        )
+
+
 def _classes(s: Settings) -> Iterator[str]:
     if s.get("data.custom_cls.path") and not s.get("data.custom_cls.name"):
         yield "data.custom_cls.path is set and data.custom_cls.name is not: set it to the class in that file"
@@ -144,5 +155,6 @@ _RULES: tuple[Callable[[Settings], Iterator[str]], ...] = (
     micro_batches,
     parallel,
     lengths,
+    _clip,
     _classes,
 )
