@@ -7,7 +7,7 @@ import sys
 import typer
 
 from rm_gallery import __version__
-from rm_gallery.cli import data, evaluate, judge, models, quickstart, report, train
+from rm_gallery.cli import data, evaluate, judge, merge, models, quickstart, report, train, verl, watch
 from rm_gallery.core.errors import RMGalleryError
 
 app = typer.Typer(
@@ -21,8 +21,11 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
+app.add_typer(verl.app, name="verl")
 app.command("quickstart")(quickstart.quickstart)
 app.command("train")(train.train)
+app.command("watch")(watch.watch)
+app.command("merge")(merge.merge)
 app.command("eval")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("judge")(judge.judge)

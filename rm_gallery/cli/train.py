@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from rm_gallery.core.train import TrainConfig
 
 
 def train(
@@ -18,17 +22,31 @@ def train(
     dry_run: bool = typer.Option(
         False, "--dry-run", help="Check the configuration and the rows, and print it; load no model."
     ),
+    address: str = typer.Option(
+        None, "--address", help="Engine verl: the dashboard of a Ray cluster to submit to, http://HEAD:8265."
+    ),
 ) -> None:
     """Train a judge as a YAML says.
 
     Example:  rmg train examples/train/pointwise/train.yaml --set train.max_steps=10
     """
-    from rm_gallery.core.models.require import require
+    from rm_gallery.core.errors import ConfigError
     from rm_gallery.core.train import load_config
-    from rm_gallery.core.train.run_folder import is_main_process
 
     overrides = [*set_, *([f"engine={engine}"] if engine else [])]
     loaded = load_config(config, overrides)
+    if loaded.engine == "verl":
+        _verl(loaded, out, resume=resume, dry_run=dry_run, address=address)
+        return
+    if address:
+        raise ConfigError("--address is for engine verl: add --engine verl")
+    _local(loaded, out, resume=resume, dry_run=dry_run)
+
+
+def _local(loaded: TrainConfig, out: Path | None, *, resume: bool, dry_run: bool) -> None:
+    from rm_gallery.core.models.require import require
+    from rm_gallery.core.train.run_folder import is_main_process
+
     require("train", "torch", "transformers", "trl", "peft", "datasets", "accelerate")
     from rm_gallery.core.train.local import check_rows, train_local
 
@@ -47,3 +65,41 @@ def train(
     typer.echo(f"Trained {result.steps} steps on {result.train_rows} rows{left_out}: {result.run.latest}")
     held_out = f" --data {loaded.data.val}" if loaded.data.val else " --data FILE.parquet"
     typer.echo(f"Next:  rmg eval --model {result.run.latest}{held_out} --train {loaded.data.train}")
+
+
+def _verl(loaded: TrainConfig, out: Path | None, *, resume: bool, dry_run: bool, address: str | None) -> None:
+    from rm_gallery.core.train.progress import StepProgress
+    from rm_gallery.core.train.run_folder import RunFolder
+    from rm_gallery.core.train.verl.launch import plan_verl, train_verl, write_resolved
+    from rm_gallery.core.train.verl.process import printed
+
+    def say(text: str) -> None:
+        typer.echo(text, err=True)
+
+    if dry_run:
+        folder = out or Path()
+        plan = plan_verl(loaded, (out or RunFolder.new_path(loaded)).absolute(), elsewhere=True)
+        typer.echo(printed(plan.words, plan.environment))
+        say(f"verl's whole configuration: {write_resolved(plan, folder)}")
+        return
+    if address:
+        from rm_gallery.core.train.verl.submit import submit
+
+        found = RunFolder.find(loaded, out) if resume else None
+        run = (found.path if found else out or RunFolder.new_path(loaded)).absolute()
+        submit(loaded, run, address, resume=resume, say=typer.echo)
+    else:
+        bar = StepProgress("grpo, verl")
+        try:
+            run = train_verl(
+                loaded,
+                resume=resume,
+                path=out,
+                say=say,
+                begin=bar.start,
+                record=bar.show,
+            ).path
+        finally:
+            bar.close()
+    typer.echo(f"Trained: {run}/actor_latest")
+    typer.echo(f"Next:  rmg merge {run}/actor_latest {run}/merged")

@@ -34,12 +34,35 @@ def read_yaml(path: str | Path, expected: str) -> dict[str, Any]:
     return content
 
 
-def apply_override(content: dict[str, Any], override: str, *, example: str, root: str | None = None) -> None:
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections as one level of dotted keys.
+
+    >>> flat({"a": {"b": 1}, "c.d": 2})
+    {'a.b': 1, 'c.d': 2}
+    """
+    level: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            level |= flat(value, f"{prefix}{key}.")
+        else:
+            level[prefix + key] = value
+    return level
+
+
+def apply_override(
+    content: dict[str, Any],
+    override: str,
+    *,
+    example: str,
+    root: str | None = None,
+    dotted: str | None = None,
+) -> None:
     """Set `a.b=value` in `content`, in place; the value is YAML.
 
     Args:
         example: a right one, for the message.
         root: a section that may be left out of the key.
+        dotted: a section whose keys keep their dots, on one level.
 
     Raises:
         ConfigError: it is not of that form, or leads through a single value.
@@ -50,6 +73,9 @@ def apply_override(content: dict[str, Any], override: str, *, example: str, root
         raise ConfigError(f"--set {override!r}: expected key=value, for example {example}")
     if root is not None and parts[0] != root:
         parts.insert(0, root)
+    if parts[0] == dotted:
+        content[dotted] = flat(content.get(dotted) or {})
+        parts[1:] = [".".join(parts[1:])]
     place = content
     for part in parts[:-1]:
         if place.get(part) is None:  # a section that is absent, or empty as `lora: null`

@@ -125,12 +125,18 @@ def test_no_rows_is_a_sentence(tmp_path: Path) -> None:
 
 
 def test_a_reasoning_model_is_asked_to_think_by_its_template_only(pairs: Path) -> None:
-    other = build(HelpfulnessPairwiseTrainDataset, pairs, THINKS)
-    reasons = build(HelpfulnessPairwiseTrainDataset, pairs, THINKS, reasoning_model=True)
+    quiet, template_says = {"enable_thinking": False}, {"enable_thinking": True}
+    other = build(HelpfulnessPairwiseTrainDataset, pairs, THINKS, apply_chat_template_kwargs=quiet)
+    reasons = build(
+        HelpfulnessPairwiseTrainDataset,
+        pairs,
+        THINKS,
+        reasoning_model=True,
+        apply_chat_template_kwargs=template_says,
+    )
     assert "<think>your reasoning</think>" in other[0]["raw_prompt"][0]["content"]
     assert prompts(other)[0].endswith("<think></think>")
     assert "<think>" not in prompts(reasons)[0]
-    template_says = {"enable_thinking": True}
     implied = build(HelpfulnessPairwiseTrainDataset, pairs, THINKS, apply_chat_template_kwargs=template_says)
     assert implied.reasoning_model
     assert prompts(implied) == prompts(reasons)
@@ -148,14 +154,31 @@ def test_the_prompt_asks_for_reasoning_where_the_template_has_a_field_for_it(
     assert "<think>" not in prompts(quiet)[0]
 
 
-def test_a_prompt_that_the_engine_would_render_otherwise_is_announced(
-    ratings: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_prompt_that_the_engine_would_render_otherwise_is_refused(ratings: Path) -> None:
     build(PointwiseTrainDataset, ratings, TOKENIZER)
     build(PointwiseTrainDataset, ratings, THINKS, apply_chat_template_kwargs={"enable_thinking": False})
-    assert not caplog.records
-    build(PointwiseTrainDataset, ratings, THINKS)
-    assert "+data.apply_chat_template_kwargs.enable_thinking=False" in caplog.text
+    with pytest.raises(ConfigError, match=r"\+data.apply_chat_template_kwargs.enable_thinking=false"):
+        build(PointwiseTrainDataset, ratings, THINKS)
+
+
+class Shouts(PointwiseTrainDataset):
+    """A template of its own, which the engine does not know of."""
+
+    def _apply_chat_template(self, messages: list[dict[str, str]]) -> str:
+        return super()._apply_chat_template(messages).replace("help", "HELP")
+
+
+class Plain(PointwiseTrainDataset):
+    """As in the guides: another call, the same text."""
+
+    def _apply_chat_template(self, messages: list[dict[str, str]]) -> str:
+        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+
+def test_a_template_of_ones_own_must_render_what_the_engine_will(ratings: Path) -> None:
+    assert len(build(Plain, ratings))
+    with pytest.raises(ConfigError, match=r"Shouts\S* renders another prompt"):
+        build(Shouts, ratings)
 
 
 def test_importing_the_package_brings_in_no_torch() -> None:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from rm_gallery.core.errors import ConfigError
-from rm_gallery.core.models.shared_prefix import add_shared_prefix, distinct_prompts, score_completions
+from rm_gallery.core.models.prompts import Prompts, distinct_prompts
+from rm_gallery.core.models.shared_prefix import add_shared_prefix, score_completions
 
 VOCABULARY = 61
 SIZES = {
@@ -37,14 +38,19 @@ def model(kind: str = "llama"):
     return built.eval()
 
 
-def batch(groups: list[tuple[int, list[int]]], seed: int):
-    """Left-padded prompts and right-padded completions; `groups` is (prompt length, completion lengths)."""
+def batch(groups: list[tuple[int, list[int]]], seed: int, stem: int = 0):
+    """Left-padded prompts and right-padded completions; `groups` is (prompt length, completion lengths).
+
+    Every other prompt begins with the same `stem` tokens, and the rest with others.
+    """
     generator = torch.Generator().manual_seed(seed)
+    stems = torch.randint(1, VOCABULARY, (2, stem), generator=generator)
     longest = max(length for length, _ in groups)
     keep = max(n for _, sizes in groups for n in sizes)
     ids, mask, completions, completion_mask = [], [], [], []
-    for length, sizes in groups:
+    for number, (length, sizes) in enumerate(groups):
         prompt = torch.randint(1, VOCABULARY, (length,), generator=generator)
+        prompt[:stem] = stems[number % 2, :length]
         for size in sizes:
             # padding is an arbitrary real token: only the mask may tell it
             ids.append(torch.cat([torch.full((longest - length,), 7), prompt]))
@@ -67,12 +73,11 @@ def plain(net, ids, mask, completions, completion_mask, temperature=1.0):
 
 
 def shared(net, ids, mask, completions, completion_mask, temperature=1.0):
-    prompt_ids, prompt_mask, rows = distinct_prompts(ids, mask)
+    prompts, rows = distinct_prompts(ids, mask)
     return score_completions(
         net,
         rows,
-        prompt_ids=prompt_ids,
-        prompt_mask=prompt_mask,
+        prompts=prompts,
         completion_ids=completions,
         completion_mask=completion_mask,
         temperature=temperature,
@@ -88,16 +93,17 @@ def gradients(net, loss):
 group = st.tuples(st.integers(1, 9), st.lists(st.integers(1, 6), min_size=1, max_size=4))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
-    groups=st.lists(group, min_size=1, max_size=4),
+    groups=st.lists(group, min_size=1, max_size=6),
     seed=st.integers(0, 2**16),
     kind=st.sampled_from(["llama", "qwen"]),
     temperature=st.sampled_from([1.0, 0.7]),
+    stem=st.integers(0, 8),
 )
-def test_log_probabilities_and_gradients_equal_the_plain_computation(groups, seed, kind, temperature):
+def test_log_probabilities_and_gradients_equal_the_plain_computation(groups, seed, kind, temperature, stem):
     net = model(kind)
-    data = batch(groups, seed)
+    data = batch(groups, seed, stem)
     weights = torch.randn(data[2].shape, generator=torch.Generator().manual_seed(seed)) * data[3]
     expected = plain(net, *data, temperature)
     expected_gradients = gradients(net, (expected * weights).sum())
@@ -120,9 +126,41 @@ def test_rows_of_a_group_need_not_be_adjacent():
 def test_equal_prompts_are_found_whatever_their_padding_holds():
     ids = torch.tensor([[7, 7, 3, 4], [5, 6, 3, 4], [1, 2, 3, 4]])
     mask = torch.tensor([[0, 0, 1, 1], [0, 0, 1, 1], [0, 1, 1, 1]])
-    prompts, kept, rows = distinct_prompts(ids, mask)
+    prompts, rows = distinct_prompts(ids, mask)
     assert rows.tolist() == [0, 0, 1]
-    assert prompts.shape == kept.shape == (2, 3), "the column that is padding everywhere is trimmed"
+    assert prompts.ids.shape == prompts.mask.shape == (2, 3), (
+        "the column that is padding everywhere is trimmed"
+    )
+
+
+def tokens_of(prompts: Prompts) -> list[list[int]]:
+    return [ids[mask.bool()].tolist() for ids, mask in zip(prompts.ids, prompts.mask, strict=True)]
+
+
+@given(
+    prompts=st.lists(
+        st.lists(st.integers(1, 3), min_size=1, max_size=12), min_size=1, max_size=8, unique_by=tuple
+    )
+)
+def test_a_layout_holds_the_prompts_and_equal_stems_within_a_group(prompts):
+    width = max(map(len, prompts))
+    ids = torch.tensor([[9] * (width - len(p)) + p for p in prompts])
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    laid, rows = distinct_prompts(ids, mask)
+    assert rows.tolist() == list(range(len(prompts)))
+    assert tokens_of(laid) == prompts
+    firsts = laid.firsts[laid.groups]
+    assert torch.equal(laid.ids[firsts, : laid.stem], laid.ids[:, : laid.stem])
+    assert torch.equal(laid.mask[firsts, : laid.stem], laid.mask[:, : laid.stem])
+    assert tokens_of(laid.without_last()) == [p[:-1] for p in prompts], "padding stands before, not behind"
+
+
+def test_the_responses_to_one_question_share_it():
+    questions = [list(range(10 * q, 10 * q + 9)) for q in (1, 2)]
+    prompts = [[1, 2, *question, *range(100 + r, 104 + r)] for question in questions for r in range(3)]
+    laid, _ = distinct_prompts(torch.tensor(prompts), torch.ones(6, 15))
+    assert laid.stem == 11, "instruction and question, not only the instruction that all of them have"
+    assert laid.groups.tolist() == [0, 0, 0, 1, 1, 1]
 
 
 def test_entropy_is_that_of_the_whole_vocabulary():

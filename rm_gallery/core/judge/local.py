@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -116,9 +117,11 @@ class LocalJudge:
         """The judge's answers by greedy decoding, in the order of `conversations`."""
         import torch
 
+        from rm_gallery.core.models.prompts import distinct_prompts
+        from rm_gallery.core.models.shared_prefix import encode_prompts
+
         texts = [self.render(conversation) for conversation in conversations]
-        # like lengths together: padding costs as much as tokens
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        order = _batch_order(texts)
         answers = [""] * len(texts)
         # longest first: if memory does not suffice, that shows at once
         for batch in reversed(
@@ -126,8 +129,16 @@ class LocalJudge:
         ):
             inputs = self._encode([texts[i] for i in batch])
             with torch.no_grad(), self._precision():
-                output = self.model.generate(**inputs, generation_config=self._greedy(max_new_tokens))
-            new = output[:, inputs["input_ids"].size(1) :]
+                prompts, rows = distinct_prompts(inputs["input_ids"], inputs["attention_mask"])
+                # all but the last token: `generate` takes the cache and goes on from there
+                cache, _ = encode_prompts(self.model, prompts.without_last(), rows)
+                output = self.model.generate(
+                    input_ids=prompts.ids[rows],
+                    attention_mask=prompts.mask[rows],
+                    past_key_values=cache,
+                    generation_config=self._greedy(max_new_tokens),
+                )
+            new = output[:, prompts.ids.size(1) :]
             for i, text in zip(
                 batch, self.tokenizer.batch_decode(new, skip_special_tokens=True), strict=True
             ):
@@ -143,6 +154,7 @@ class LocalJudge:
         """
         import torch
 
+        from rm_gallery.core.models.prompts import Prompts
         from rm_gallery.core.models.shared_prefix import score_completions
 
         prompt = self._encode([self.render(conversation)])
@@ -159,8 +171,7 @@ class LocalJudge:
             scores = score_completions(
                 self.model,
                 torch.zeros(len(verdicts), dtype=torch.long, device=self.model.device),
-                prompt_ids=prompt["input_ids"],
-                prompt_mask=prompt["attention_mask"],
+                prompts=Prompts.plain(prompt["input_ids"], prompt["attention_mask"]),
                 completion_ids=ends["input_ids"],
                 completion_mask=ends["attention_mask"],
             )
@@ -201,3 +212,19 @@ class LocalJudge:
         import torch
 
         return torch.autocast(self.model.device.type, self.autocast) if self.autocast else nullcontext()
+
+
+def _batch_order(texts: Sequence[str]) -> list[int]:
+    """Indices with like prompts next to each other: those that begin alike, whose beginning is then encoded once,
+    and among these, and their groups, like lengths, for padding costs as much as tokens."""
+    by_text = sorted(range(len(texts)), key=lambda i: texts[i])
+    groups: list[list[int]] = []
+    for i in by_text:
+        before = texts[groups[-1][0]] if groups else ""
+        shared = len(os.path.commonprefix([before, texts[i]]))  # noqa: RUF071 - of texts, not of paths
+        if groups and 2 * shared > max(len(before), len(texts[i])):
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    groups.sort(key=lambda group: max(len(texts[i]) for i in group))
+    return [i for group in groups for i in sorted(group, key=lambda i: len(texts[i]))]

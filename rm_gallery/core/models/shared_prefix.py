@@ -5,8 +5,10 @@ and values are computed once, then repeated for its completions; gradients flow 
 result equals the plain computation of every (prompt, completion) row up to rounding: attention of a completion
 token over the prompt sees the same keys and values either way, because a causal prompt does not see what follows.
 
-Shapes: P distinct prompts of L tokens, padded on the left; R completions of K tokens, padded on the right;
-`rows[r]` is the prompt of completion r.
+Prompts that begin alike, as those of one question's responses, share that stem too (`prompts.py`).
+
+Shapes: P distinct prompts of L tokens; R completions of K tokens, padded on the right; `rows[r]` is the prompt of
+completion r.
 """
 
 from __future__ import annotations
@@ -19,19 +21,22 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from rm_gallery.core.errors import ConfigError
+from rm_gallery.core.models.prompts import Prompts
 
 _TOKENS_PER_CHUNK = 1024
 """Verdict positions projected to the vocabulary at once: 1,024 x 150k x 4 bytes is 0.6 GB."""
-_ARGUMENTS = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "temperature")
+_ARGUMENTS = ("prompts", "completion_ids", "completion_mask", "temperature")
 # Models with one of these set transform their logits after the head; the plain computation knows how.
 _LOGIT_TRANSFORMS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
 
 
 class TokenScores(NamedTuple):
-    """Per completion token, (R, K), zero where `completion_mask` is: log-probability and entropy in nats."""
+    """Per completion token, (R, K), zero where `completion_mask` is: log-probability and entropy in nats, and whether
+    no token is likelier."""
 
     log_probs: torch.Tensor
     entropy: torch.Tensor
+    likeliest: torch.Tensor
 
 
 def add_shared_prefix(model: Any) -> None:
@@ -60,55 +65,59 @@ def add_shared_prefix(model: Any) -> None:
     model.forward = types.MethodType(forward, model)
 
 
-def distinct_prompts(
-    ids: torch.Tensor, mask: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Find the distinct rows of left-padded prompts: (ids (P, L'), mask (P, L'), rows (R,)), padding trimmed."""
-    first = int(mask.any(dim=0).int().argmax())
-    ids, mask = ids[:, first:], mask[:, first:]
-    keys: dict[tuple[int, ...], int] = {}
-    rows, firsts = [], []
-    for index, (row, keep) in enumerate(zip(ids.tolist(), mask.bool().tolist(), strict=True)):
-        # the mask is part of the key through the length: padding may be any token
-        key = tuple(token for token, real in zip(row, keep, strict=True) if real)
-        if key not in keys:
-            keys[key] = len(keys)
-            firsts.append(index)
-        rows.append(keys[key])
-    return ids[firsts], mask[firsts], torch.tensor(rows, device=ids.device)
-
-
-def encode_prompts(
-    model: Any, ids: torch.Tensor, mask: torch.Tensor, rows: torch.Tensor
-) -> tuple[Any, torch.Tensor]:
+def encode_prompts(model: Any, prompts: Prompts, rows: torch.Tensor) -> tuple[Any, torch.Tensor]:
     """Run the backbone over the prompts; returns (cache repeated to R rows, last hidden state (R, D))."""
+    ids, mask, stem = prompts.ids, prompts.mask, prompts.stem
     positions = (mask.cumsum(1) - 1).clamp(min=0)
-    output = model.base_model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True)
-    cache = output.past_key_values
+    cache = None
+    if stem:
+        firsts = prompts.firsts
+        output = _backbone(model)(
+            input_ids=ids[firsts, :stem],
+            attention_mask=mask[firsts, :stem],
+            position_ids=positions[firsts, :stem],
+            use_cache=True,
+        )
+        cache = _repeat(output.past_key_values, prompts.groups)
+    output = _backbone(model)(
+        input_ids=ids[:, stem:],
+        attention_mask=mask,
+        position_ids=positions[:, stem:],
+        past_key_values=cache,
+        use_cache=True,
+    )
+    return _repeat(output.past_key_values, rows), output.last_hidden_state[:, -1].index_select(0, rows)
+
+
+def _backbone(model: Any) -> Any:
+    """The model without its head; adapters stay, for they are inside its layers."""
+    return (model.get_base_model() if hasattr(model, "get_base_model") else model).base_model
+
+
+def _repeat(cache: Any, rows: torch.Tensor) -> Any:
     # index_select, and not the cache's own batch_select_indices or x[rows]: on a CPU the backward of those may add
     # the rows of a group by several threads in any order, and two runs of one seed part ways in the last digits
     for layer in cache.layers:
         layer.keys, layer.values = layer.keys.index_select(0, rows), layer.values.index_select(0, rows)
-    return cache, output.last_hidden_state[:, -1].index_select(0, rows)
+    return cache
 
 
 def score_completions(
     model: Any,
     rows: torch.Tensor,
     *,
-    prompt_ids: torch.Tensor,
-    prompt_mask: torch.Tensor,
+    prompts: Prompts,
     completion_ids: torch.Tensor,
     completion_mask: torch.Tensor,
     temperature: float = 1.0,
 ) -> TokenScores:
     """Log-probabilities of the completions under `model`, each prompt encoded once (shapes: see the module)."""
-    cache, last = encode_prompts(model, prompt_ids, prompt_mask, rows)
+    cache, last = encode_prompts(model, prompts, rows)
     hidden = last.unsqueeze(1)
     if completion_ids.size(1) > 1:
-        mask = torch.cat([prompt_mask[rows], completion_mask[:, :-1]], dim=1)
-        positions = (mask.cumsum(1) - 1)[:, prompt_ids.size(1) :]
-        output = model.base_model(
+        mask = torch.cat([prompts.mask[rows], completion_mask[:, :-1]], dim=1)
+        positions = (mask.cumsum(1) - 1)[:, prompts.ids.size(1) :]
+        output = _backbone(model)(
             input_ids=completion_ids[:, :-1],
             attention_mask=mask,
             position_ids=positions,
@@ -117,12 +126,17 @@ def score_completions(
         )
         hidden = torch.cat([hidden, output.last_hidden_state], dim=1)
     real = completion_mask.bool()
-    log_probs, entropy, _ = project_labels(
+    log_probs, entropy, likeliest = project_labels(
         model.get_output_embeddings(), hidden[real], completion_ids[real], temperature
     )
     # masked_scatter keeps the result connected to the model even where no token is real
     blank = hidden.new_zeros(real.shape, dtype=torch.float32) + 0 * hidden[..., 0].float()
-    return TokenScores(blank.masked_scatter(real, log_probs), blank.detach().masked_scatter(real, entropy))
+    still = blank.detach()
+    return TokenScores(
+        blank.masked_scatter(real, log_probs),
+        still.masked_scatter(real, entropy),
+        still.bool().masked_scatter(real, likeliest),
+    )
 
 
 def project_labels(

@@ -75,26 +75,30 @@ def load_tokenizer(path: str | Path, *, trust_remote_code: bool = False) -> Any:
 
 
 def load_model(
-    path: str | Path, *, dtype: torch.dtype = torch.float32, trust_remote_code: bool = False
+    path: str | Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    attention: str | None = None,
+    trust_remote_code: bool = False,
 ) -> Any:
     """A causal language model from a folder or hub id; LoRA adapters are merged into their base in memory.
+
+    `attention` is transformers' `attn_implementation`; None leaves the choice to it.
 
     Raises:
         ConfigError: there is none at `path`.
     """
     path = _place(path)
+    options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": trust_remote_code}
+    if attention is not None:
+        options["attn_implementation"] = attention
     try:
         with quiet_transformers():
             if (Path(path) / "adapter_config.json").is_file():
                 from peft import AutoPeftModelForCausalLM
 
-                adapted = AutoPeftModelForCausalLM.from_pretrained(
-                    path, dtype=dtype, trust_remote_code=trust_remote_code
-                )
-                return adapted.merge_and_unload()
-            return AutoModelForCausalLM.from_pretrained(
-                path, dtype=dtype, trust_remote_code=trust_remote_code
-            )
+                return AutoPeftModelForCausalLM.from_pretrained(path, **options).merge_and_unload()
+            return AutoModelForCausalLM.from_pretrained(path, **options)
     except (OSError, ValueError) as error:
         raise ConfigError(_not_found("model", path, error)) from None
 
@@ -155,6 +159,10 @@ def _place(path: str | Path) -> str:
     if folder.is_dir():
         if any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
             return str(folder)
+        if (folder / "fsdp_config.json").is_file():
+            raise ConfigError(
+                f"{folder} holds shards of verl: `rmg merge {folder} OUT` makes one model of them"
+            )
         raise ConfigError(
             f"{folder} holds no model: there is neither config.json nor adapter_config.json in it"
         )

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rm_gallery.core.rewards import RewardConfig
 from rm_gallery.core.tasks import Task, get_task
-from rm_gallery.core.yaml_config import apply_override, read_yaml, validate
+from rm_gallery.core.yaml_config import apply_override, flat, read_yaml, validate
 
 
 class _Section(BaseModel):
@@ -35,6 +35,9 @@ class ModelSection(_Section):
     lora: LoraSection | None = None
     dtype: Literal["float32", "bfloat16", "auto"] = "bfloat16"
     """Of the computation; `auto` is bfloat16 where the machine has units for it, else float32. The trained weights are kept in float32: tiny updates vanish in bfloat16."""
+    attention: Literal["sdpa", "eager", "flash_attention_2"] | None = None
+    """How attention is computed; null leaves the choice to transformers. `eager` is the fastest for short prompts
+    in bfloat16 on a CPU, and holds the whole matrix of scores in memory."""
     gradient_checkpointing: bool = False
     shared_prefix: bool = True
     """Encode each distinct prompt once for its group of samples. False is plain TRL, the reference."""
@@ -121,7 +124,12 @@ class TrainConfig(_Section):
     track: list[Literal["console", "tensorboard", "wandb", "trackio", "mlflow", "swanlab"]] = ["console"]
     output_dir: Path = Path("checkpoints")
     verl: dict[str, Any] = {}
-    """Passed through to verl, dotted."""
+    """Passed through to verl under its own names, dotted; they go before what is derived from the rest."""
+
+    @field_validator("verl", mode="before")
+    @classmethod
+    def _dotted(cls, value: Any) -> Any:
+        return flat(value) if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> TrainConfig:
@@ -176,7 +184,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     """
     values = read_yaml(path, "keys such as task, model and data")
     for override in overrides:
-        apply_override(values, override, example="train.seed=1")
+        apply_override(values, override, example="train.seed=1", dotted="verl")
     return check_config(values, str(path))
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,8 +20,10 @@ from rm_gallery.core.data.samples import decoded, response_count, row_name
 from rm_gallery.core.errors import ConfigError, DataError
 from rm_gallery.core.models.require import require
 from rm_gallery.core.tasks import Task, get_task
+from rm_gallery.core.tasks.saved import SavedTask, load_saved_task
 from rm_gallery.core.templates.base import THINK
 from rm_gallery.core.train.rows import Example, drop_overlong
+from rm_gallery.core.train.sampling import prompt_order
 
 require("train", "torch")
 from torch.utils.data import Dataset  # noqa: E402 - first the sentence that says what to install
@@ -41,13 +43,16 @@ class BaseTrainDataset(Dataset):  # type: ignore[misc]  # torch is Any to the ch
         data_files: a Parquet or JSON Lines file of exported rows, or several.
         tokenizer: of the model to train; its chat template gives the prompts' lengths.
         processor: not used; verl passes it.
-        config: verl's `data` section, or a dict. Read are `max_prompt_length`, `apply_chat_template_kwargs`,
-            `seed`, and ours: `reasoning_model`, `task`, `think`, `instruction`.
+        config: verl's `data` section, or a dict. Read are `train_files`, `max_prompt_length`,
+            `apply_chat_template_kwargs`, `seed`, and ours: `card` (a folder whose `rm_gallery.json` says the task
+            with its settings), or `task`, `reasoning_model`, `think`, `instruction`; and `order` (the arguments of
+            `prompt_order` and `shuffle`), in which the training rows are then laid out for the whole run.
         max_samples: use at most so many rows, drawn with the seed. None or less than 1: all.
 
     Raises:
         DataError: no rows, a missing or bad label (names the row), or no prompt that is short enough.
-        ConfigError: there is no such task, or two settings contradict each other.
+        ConfigError: there is no such task, two settings contradict each other, or `_apply_chat_template` renders
+            another prompt than the engine will.
     """
 
     task: ClassVar[str | None] = None
@@ -65,13 +70,16 @@ class BaseTrainDataset(Dataset):  # type: ignore[misc]  # torch is Any to the ch
         self.tokenizer = tokenizer
         self.config: Mapping[str, Any] = {} if config is None else config
         self.template_kwargs = dict(self.config.get("apply_chat_template_kwargs") or {})
-        self.reasoning_model = self._reasoning()
+        saved = self._saved()
+        self.reasoning_model = self._reasoning(saved)
         self.template_kwargs["enable_thinking"] = self.reasoning_model
         name = self.config.get("task") or self.task
-        self.judging = None if name is None else self._build_task(str(name))
+        if saved is not None:
+            self.judging: Task[Any] | None = saved.task
+        else:
+            self.judging = None if name is None else self._build_task(str(name))
         self.inferred: dict[str, Task[Any]] = {}
-        one_file = isinstance(data_files, str | Path)
-        self.files = [str(file) for file in ([data_files] if one_file else data_files)]  # type: ignore[union-attr]
+        self.files = _paths(data_files)
         examples = self._examples(self._rows(max_samples))
         longest = self.config.get("max_prompt_length")
         self.overlong = 0
@@ -83,14 +91,15 @@ class BaseTrainDataset(Dataset):  # type: ignore[misc]  # torch is Any to the ch
                     "%d of %d prompts are over data.max_prompt_length=%s", self.overlong, total, longest
                 )
         self.examples = examples
+        self.order = self._order()
         self._check_engine_template()
 
     def __len__(self) -> int:
-        return len(self.examples)
+        return len(self.order)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """`raw_prompt` (chat messages), `index`, `data_source`, `reward_model.ground_truth`, `extra_info`."""
-        example = self.examples[index]
+        example = self.examples[self.order[index]]
         row = example.row
         labels = _labels(row)
         # Parquet gives every row every key
@@ -153,10 +162,37 @@ class BaseTrainDataset(Dataset):  # type: ignore[misc]  # torch is Any to the ch
 
     # -- building
 
-    def _reasoning(self) -> bool:
+    def _saved(self) -> SavedTask | None:
+        folder = self.config.get("card")
+        saved = load_saved_task(folder) if folder else None
+        if folder and saved is None:
+            raise ConfigError(
+                f"data.card: {folder} holds no rm_gallery.json; every node must see that folder"
+            )
+        return saved
+
+    def _order(self) -> Sequence[int]:
+        """Indices of examples, for each item. verl has no sampler of one's own, so the rows lie as they come."""
+        order = self.config.get("order")
+        if order is None or self.files != _paths(self.config.get("train_files") or ()):
+            return range(len(self.examples))
+        return prompt_order(
+            [self._cluster(example.row) for example in self.examples]
+            if order.get("shuffle") == "prompts"
+            else range(len(self.examples)),
+            int(order["batch_size"]),
+            epochs=float(order.get("epochs") or 1),
+            max_steps=order.get("max_steps"),
+            seed=int(order.get("seed") or 0),
+        )
+
+    def _cluster(self, row: dict[str, Any]) -> str:
+        return self._task_of(row).cluster(row)
+
+    def _reasoning(self, saved: SavedTask | None) -> bool:
         """One setting decides both: the chat template's thinking, and that the prompt does not ask for it."""
         said = self.template_kwargs.get("enable_thinking")
-        setting = self.config.get("reasoning_model")
+        setting = self.config.get("reasoning_model") if saved is None else saved.reasoning_model
         if setting is None:
             return bool(said)
         if said is not None and bool(said) != bool(setting):
@@ -229,22 +265,35 @@ class BaseTrainDataset(Dataset):  # type: ignore[misc]  # torch is Any to the ch
         return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _check_engine_template(self) -> None:
-        """verl renders with `apply_chat_template_kwargs` alone: say so where that is another prompt than ours."""
-        given = dict(self.config.get("apply_chat_template_kwargs") or {})
-        if "enable_thinking" in given or not hasattr(self.tokenizer, "apply_chat_template"):
+        """verl renders the messages itself, with `apply_chat_template_kwargs`: refuse to count and filter others."""
+        if not hasattr(self.tokenizer, "apply_chat_template"):
             return
-        ours, engines = (
-            self.tokenizer.apply_chat_template(
-                self.examples[0].messages, tokenize=False, add_generation_prompt=True, **kwargs
-            )
-            for kwargs in (self.template_kwargs, given)
+        given = dict(self.config.get("apply_chat_template_kwargs") or {})
+        messages = self.examples[0].messages
+        ours, templates, engines = (
+            self._apply_chat_template(messages),
+            *(
+                self.tokenizer.apply_chat_template(
+                    messages, tokenize=False, add_generation_prompt=True, **kwargs
+                )
+                for kwargs in (self.template_kwargs, given)
+            ),
         )
-        if ours != engines:
-            logger.warning(
-                "the model's chat template depends on enable_thinking; give verl "
-                "+data.apply_chat_template_kwargs.enable_thinking=%s, or it renders another prompt",
-                self.reasoning_model,
+        if ours == engines:
+            return
+        if ours == templates:  # then it is the one setting that `given` lacks
+            raise ConfigError(
+                "the model's chat template depends on enable_thinking, which verl is not told: add "
+                f"+data.apply_chat_template_kwargs.enable_thinking={str(self.reasoning_model).lower()}"
             )
+        raise ConfigError(
+            f"{type(self).__name__}._apply_chat_template renders another prompt than verl, which applies the model's "
+            "chat template to raw_prompt with data.apply_chat_template_kwargs: put what it adds into _build_messages"
+        )
+
+
+def _paths(files: str | Path | Iterable[str | Path]) -> list[str]:
+    return [str(files)] if isinstance(files, str | Path) else [str(file) for file in files]
 
 
 def _answer(output: Any) -> Any:

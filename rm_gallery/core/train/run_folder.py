@@ -24,6 +24,10 @@ from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.evaluate.report.inputs import read_log
 from rm_gallery.core.tasks.saved import CARD
 from rm_gallery.core.train.config import TrainConfig
+from rm_gallery.core.yaml_config import flat
+
+_CHECKPOINTS = ("checkpoint-*", "global_step_*")
+"""Of the local engine and of verl."""
 
 
 class RunFolder:
@@ -38,13 +42,7 @@ class RunFolder:
     @classmethod
     def create(cls, config: TrainConfig, path: Path | None = None) -> RunFolder:
         """Make a new folder: `path`, or one named by the time under `config.output_dir`."""
-        if path is None:
-            stamp = datetime.now().strftime("%m%dT%H%M")
-            path = config.output_dir / stamp
-            number = 1
-            while path.exists():
-                number += 1
-                path = config.output_dir / f"{stamp}-{number}"
+        path = path or cls.new_path(config)
         cls.check_free(path)
         (path / "logs").mkdir(parents=True, exist_ok=True)
         if is_main_process():
@@ -53,11 +51,21 @@ class RunFolder:
         return cls(path)
 
     @staticmethod
+    def new_path(config: TrainConfig) -> Path:
+        """A name that is free, by the time, under `config.output_dir`."""
+        stamp = datetime.now().strftime("%m%dT%H%M")
+        path, number = config.output_dir / stamp, 1
+        while path.exists():
+            number += 1
+            path = config.output_dir / f"{stamp}-{number}"
+        return path
+
+    @staticmethod
     def check_free(path: Path | None) -> None:
         """Refuse a folder that a new run would mix with. Raises `ConfigError`."""
         if path is not None and path.is_file():
             raise ConfigError(f"{path} is a file: name a folder for the run")
-        if path is not None and any(path.glob("checkpoint-*")):
+        if path is not None and any(file for kind in _CHECKPOINTS for file in path.glob(kind)):
             raise ConfigError(f"{path} holds a run already: go on with --resume, or name another folder")
 
     @classmethod
@@ -93,7 +101,7 @@ class RunFolder:
         """Point `name` at `target`, replacing it in one move."""
         part = name.with_name(name.name + ".part")
         part.unlink(missing_ok=True)
-        part.symlink_to(target.name)
+        part.symlink_to(os.path.relpath(target, name.parent))
         part.replace(name)
 
     def append(self, record: dict[str, Any]) -> None:
@@ -131,16 +139,6 @@ def is_main_process() -> bool:
 
 def _changed(file: Path, config: TrainConfig) -> list[str]:
     """The keys in which a run's configuration and this one differ."""
-    before = _flat(yaml.safe_load(file.read_text(encoding="utf-8")))
-    now = _flat(config.model_dump(mode="json"))
+    before = flat(yaml.safe_load(file.read_text(encoding="utf-8")))
+    now = flat(config.model_dump(mode="json"))
     return sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

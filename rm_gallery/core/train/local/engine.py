@@ -72,7 +72,9 @@ def train_local(
             if out:
                 logger.warning("%d %s prompts are over data.max_prompt_length and left out", out, kind)
         start = _start(config, run, asked.tokenizer)
-        model = load_model(start, trust_remote_code=config.model.trust_remote_code)
+        model = load_model(
+            start, attention=config.model.attention, trust_remote_code=config.model.trust_remote_code
+        )
         plan = Plan(config, asked.task, asked.tokenizer, asked.train, asked.order, bool(asked.val), run)
         trainer = (grpo_trainer if config.method == "grpo" else sft_trainer)(plan, model)
         _run(trainer, plan, asked.val, resume, describe or config.method)
@@ -152,11 +154,15 @@ def _deterministic() -> Iterator[None]:
     """
     before = torch.are_deterministic_algorithms_enabled()
     warned_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(before or not torch.cuda.is_available(), warn_only=True)
+    # a guard against reading what was never written; it writes every new tensor twice, an eighth of a step
+    torch.utils.deterministic.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warned_only)
+        torch.utils.deterministic.fill_uninitialized_memory = filled
 
 
 @contextmanager

@@ -17,7 +17,8 @@ from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import pad, split_tensor_dict
 
 from rm_gallery.core.errors import ConfigError
-from rm_gallery.core.models.shared_prefix import add_shared_prefix, distinct_prompts, encode_prompts
+from rm_gallery.core.models.prompts import distinct_prompts
+from rm_gallery.core.models.shared_prefix import add_shared_prefix, encode_prompts
 from rm_gallery.core.tasks import Task
 from rm_gallery.core.train.local.heldout import HeldOutMixin
 from rm_gallery.core.train.rows import Example
@@ -138,12 +139,11 @@ class SharedPrefixGRPOTrainer(JudgeGRPOTrainer):
             return torch.cat([piece.log_probs for piece in pieces]), entropy, None
 
     def _scores(self, model: Any, ids: torch.Tensor, mask: torch.Tensor, keep: int) -> Any:
-        prompt_ids, prompt_mask, rows = distinct_prompts(ids[:, :-keep], mask[:, :-keep])
+        prompts, rows = distinct_prompts(ids[:, :-keep], mask[:, :-keep])
         with self.accelerator.autocast():
             return model(
                 prefix_rows=rows,
-                prompt_ids=prompt_ids,
-                prompt_mask=prompt_mask,
+                prompts=prompts,
                 completion_ids=ids[:, -keep:],
                 completion_mask=mask[:, -keep:],
                 temperature=self.temperature,
@@ -158,7 +158,7 @@ class SharedPrefixGRPOTrainer(JudgeGRPOTrainer):
         ids = pad(tensors, padding_value=self._tokenizer.pad_token_id, padding_side="left")
         mask = pad([torch.ones_like(t) for t in tensors], padding_value=0, padding_side="left")
         device = self.accelerator.device
-        distinct, distinct_mask, rows = distinct_prompts(ids.to(device), mask.to(device))
+        prompts, rows = distinct_prompts(ids.to(device), mask.to(device))
         with (
             self.timed("generate"),
             unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model,
@@ -169,15 +169,15 @@ class SharedPrefixGRPOTrainer(JudgeGRPOTrainer):
             was_training = model.training
             model.eval()
             # all but the last token: `generate` takes the cache and goes on from there
-            cache, _ = encode_prompts(inner, distinct[:, :-1], distinct_mask[:, :-1], rows)
+            cache, _ = encode_prompts(inner, prompts.without_last(), rows)
             output = model.generate(
-                input_ids=distinct[rows],
-                attention_mask=distinct_mask[rows],
+                input_ids=prompts.ids[rows],
+                attention_mask=prompts.mask[rows],
                 past_key_values=cache,
                 generation_config=self.generation_config,
             )
             model.train(was_training)
-        return [self._until_end(row) for row in output[:, distinct.size(1) :].tolist()], None
+        return [self._until_end(row) for row in output[:, prompts.ids.size(1) :].tolist()], None
 
     def _until_end(self, tokens: list[int]) -> list[int]:
         """The tokens up to and with the first end-of-sequence."""

@@ -8,21 +8,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from transformers import TrainerCallback
 from transformers.trainer_utils import rotate_checkpoints
 
 from rm_gallery.core.memory import peak_memory_gib
 from rm_gallery.core.tasks import Task
 from rm_gallery.core.tasks.saved import save_task
+from rm_gallery.core.train.progress import StepProgress, figures
 from rm_gallery.core.train.run_folder import RunFolder
 
 logger = logging.getLogger("rm_gallery.train")
@@ -45,7 +37,6 @@ _NAMES = {
     "completions/clipped_ratio": "response_length/clip_ratio",
     "mean_token_accuracy": "token_accuracy",
 }
-_SHOWN = ("loss", "reward/mean", "accuracy", "mae", "parse_rate", "kl_loss")
 
 
 class Recorder(TrainerCallback):
@@ -76,36 +67,18 @@ class Recorder(TrainerCallback):
         self.max_response_length = max_response_length
         self.updates_per_step = updates_per_step
         self.keep_checkpoints = keep_checkpoints
-        self.describe = describe
-        console = Console(stderr=True)
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
+        self.progress = StepProgress(describe)
         self.trainer: Any = None
         """Set by the engine: the callback protocol does not hand it over."""
-        self._bar: Any = None
         self._started = 0.0
         self._tokens = 0
-        self._steps = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if not state.is_world_process_zero:
             return
-        self._steps = state.max_steps // self.updates_per_step
-        self._bar = self.progress.add_task(
-            self.describe,
-            total=self._steps,
-            completed=state.global_step // self.updates_per_step,
-            figures="",
+        self.progress.start(
+            state.max_steps // self.updates_per_step, state.global_step // self.updates_per_step
         )
-        self.progress.start()
         self._tokens = state.num_input_tokens_seen
         self._started = time.perf_counter()
 
@@ -124,24 +97,12 @@ class Recorder(TrainerCallback):
         else:
             logs.clear()
             logs.update(record)
-        self.run.append({"step": step, "split": "val" if held_out else "train", **record})
-        figures = "  ".join(
-            f"{name.split('/')[0]} {record[name]:.3f}" for name in _SHOWN if record.get(name) is not None
-        )
-        logger.info("step %d%s: %s", step, " held out" if held_out else "", figures)
+        line = {"step": step, "split": "val" if held_out else "train", **record}
+        self.run.append(line)
+        logger.info("step %d%s: %s", step, " held out" if held_out else "", figures(line))
+        self.progress.show(line)
         if held_out:
-            self._line(step, f"held out  {figures}")
             self._started += record["seconds"]  # not part of the step's time
-            return
-        if self._bar is not None:
-            self.progress.update(self._bar, completed=step, figures=figures)
-        if not self.progress.console.is_terminal and step % max(1, self._steps // 10) == 0:
-            self._line(step, figures)  # a bar cannot be drawn there
-
-    def _line(self, step: int, text: str) -> None:
-        self.progress.console.print(
-            f"  step {step:>4}/{self._steps}  {text}", highlight=False, soft_wrap=True
-        )
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if not state.is_world_process_zero:
@@ -168,7 +129,7 @@ class Recorder(TrainerCallback):
 
     def close(self) -> None:
         """Stop the progress bar; safe to call twice."""
-        self.progress.stop()
+        self.progress.close()
 
     def _timing(self, state: Any) -> dict[str, float]:
         now = time.perf_counter()

@@ -1,7 +1,8 @@
-"""TRL's SFTTrainer with our held-out evaluation, and the vocabulary projected only where there is a label.
+"""TRL's SFTTrainer with our held-out evaluation, each question encoded once, and only answers projected.
 
 Without Triton, TRL 1.16 projects every position to the vocabulary, prompt included. A verdict is some eight tokens
-behind a hundred and more of prompt, so on a CPU that projection was most of the step.
+behind a hundred and more of prompt, so on a CPU that projection was most of the step. And the responses to one
+question are judged under prompts that begin alike (`core/models/prompts.py`).
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import functools
 import types
 from typing import Any
 
+import torch
 from trl import SFTTrainer
 from trl.trainer.utils import FusedCausalLMOutput
 
-from rm_gallery.core.models.shared_prefix import project_labels
+from rm_gallery.core.models.prompts import distinct_prompts
+from rm_gallery.core.models.shared_prefix import score_completions
 from rm_gallery.core.train.local.heldout import HeldOutMixin
 
 
@@ -26,29 +29,48 @@ class JudgeSFTTrainer(HeldOutMixin, SFTTrainer):
         inner = inner.get_base_model() if hasattr(inner, "peft_config") else inner
         # elsewhere TRL's kernel selects the labelled positions itself; a router's loss is left to it too
         if inner.device.type == "cpu" and not getattr(inner.config, "output_router_logits", False):
-            _project_labels_only(inner)
+            _score_answers_only(inner)
 
 
-def _project_labels_only(model: Any) -> None:
+def _score_answers_only(model: Any) -> None:
     original = model.forward
 
     @functools.wraps(original)
-    def forward(self: Any, *args: Any, fused_lm_head: bool = False, labels: Any = None, **kwargs: Any) -> Any:
+    def forward(
+        self: Any,
+        *args: Any,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        fused_lm_head: bool = False,
+        labels: Any = None,
+        **kwargs: Any,
+    ) -> Any:
         if not fused_lm_head or labels is None:
             extra = {} if labels is None else {"labels": labels}
-            return original(*args, fused_lm_head=fused_lm_head, **extra, **kwargs)
-        hidden = self.base_model(*args, **kwargs).last_hidden_state[:, :-1]
-        shifted = labels[:, 1:]
-        mask = shifted != -100
-        scores, entropy, likeliest = project_labels(self.get_output_embeddings(), hidden[mask], shifted[mask])
-        blank = scores.new_zeros(mask.shape)
-        log_probs = blank.masked_scatter(mask, scores)
+            return original(
+                *args,
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                fused_lm_head=fused_lm_head,
+                **extra,
+                **kwargs,
+            )
+        answered = labels != -100
+        asked = attention_mask.bool() & ~answered
+        prompts, rows = distinct_prompts(input_ids, asked)
+        width = int(answered.sum(1).max())
+        completion_mask = torch.arange(width, device=labels.device) < answered.sum(1, keepdim=True)
+        completions = torch.zeros_like(completion_mask, dtype=labels.dtype)
+        completions = completions.masked_scatter(completion_mask, labels[answered])
+        scores = score_completions(
+            self, rows, prompts=prompts, completion_ids=completions, completion_mask=completion_mask.long()
+        )
         return FusedCausalLMOutput(
-            loss=-log_probs.sum() / mask.sum().clamp(min=1),
-            log_probs=log_probs,
-            entropy=blank.masked_scatter(mask, entropy),
-            is_top1=blank.bool().masked_scatter(mask, likeliest),
-            label_mask=mask,
+            loss=-scores.log_probs.sum() / completion_mask.sum().clamp(min=1),
+            log_probs=scores.log_probs,
+            entropy=scores.entropy,
+            is_top1=scores.likeliest,
+            label_mask=completion_mask,
         )
 
     model.forward = types.MethodType(forward, model)
