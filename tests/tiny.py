@@ -26,8 +26,8 @@ def build_tokenizer():
     return wrapped
 
 
-def build_model(folder: Path, *, seed: int = 0) -> Path:
-    """Save a random tiny Llama with its tokenizer to `folder`."""
+def build_model(folder: Path, *, seed: int = 0, heads: int = 4, head_size: int = 8) -> Path:
+    """Save a random tiny Llama with its tokenizer to `folder`. vLLM wants a `head_size` of 32 or more."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -35,10 +35,10 @@ def build_model(folder: Path, *, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=heads * head_size,
+        intermediate_size=2 * heads * head_size,
         num_hidden_layers=2,
-        num_attention_heads=4,
+        num_attention_heads=heads,
         num_key_value_heads=2,
         max_position_embeddings=2048,
         tie_word_embeddings=True,

@@ -103,6 +103,19 @@ def load_model(
         raise ConfigError(_not_found("model", path, error)) from None
 
 
+@contextlib.contextmanager
+def decoding(model: Any) -> Iterator[None]:
+    """While a model generates: eager attention, which copies the cache for each head, gives way to PyTorch's own."""
+    eager = model.config._attn_implementation == "eager"
+    if eager:
+        model.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        if eager:
+            model.set_attn_implementation("eager")
+
+
 def default_device() -> torch.device:
     """The first accelerator, else the CPU."""
     if torch.cuda.is_available():

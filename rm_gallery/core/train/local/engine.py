@@ -186,7 +186,7 @@ def _logged(run: RunFolder) -> Iterator[None]:
 def check_available(config: TrainConfig) -> None:
     """Refuse what this engine cannot do, before anything is loaded. Raises `ConfigError`, `MissingDependency`."""
     if config.engine != "local":
-        raise ConfigError(f"engine {config.engine!r} is not available in this version; use --engine local")
+        raise ConfigError(f"this is the local engine, and the configuration asks for {config.engine!r}")
     if config.method not in ("grpo", "sft"):
         raise ConfigError(f"method {config.method!r} is not available with the local engine; use grpo or sft")
     for name in config.track:

@@ -19,6 +19,7 @@ from trl.trainer.utils import pad, split_tensor_dict
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.models.prompts import distinct_prompts
 from rm_gallery.core.models.shared_prefix import add_shared_prefix, encode_prompts
+from rm_gallery.core.models.weights import decoding
 from rm_gallery.core.tasks import Task
 from rm_gallery.core.train.local.heldout import HeldOutMixin
 from rm_gallery.core.train.rows import Example
@@ -162,14 +163,14 @@ class SharedPrefixGRPOTrainer(JudgeGRPOTrainer):
         with (
             self.timed("generate"),
             unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model,
+            decoding(model.get_base_model() if hasattr(model, "peft_config") else model),
             torch.no_grad(),
             self.accelerator.autocast(),
         ):
-            inner = model.get_base_model() if hasattr(model, "peft_config") else model
             was_training = model.training
             model.eval()
             # all but the last token: `generate` takes the cache and goes on from there
-            cache, _ = encode_prompts(inner, prompts.without_last(), rows)
+            cache, _ = encode_prompts(model, prompts.without_last(), rows)
             output = model.generate(
                 input_ids=prompts.ids[rows],
                 attention_mask=prompts.mask[rows],

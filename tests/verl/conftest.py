@@ -1,0 +1,45 @@
+"""What the tests with real verl share: its environment, a tiny model that vLLM takes, real rows."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+def rmg(*words: str) -> list[str]:
+    return [sys.executable, "-m", "rm_gallery", *words]
+
+
+@pytest.fixture(scope="session")
+def verl_cpu() -> None:
+    """Skip where verl, Ray and vLLM are not installed."""
+    missing = [name for name in ("verl", "ray", "vllm") if importlib.util.find_spec(name) is None]
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}: make verl-cpu sets up an environment that has them")
+
+
+@pytest.fixture(scope="session")
+def tiny_verl_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.tiny import build_model
+
+    return build_model(tmp_path_factory.mktemp("models") / "tiny", heads=2, head_size=32)
+
+
+@pytest.fixture(scope="session")
+def helpsteer2(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the recipes' Parquet files, made by the recipes' own configuration."""
+    out = tmp_path_factory.mktemp("helpsteer2")
+    for kind, source in (("pointwise", ""), ("pairwise", "preference/preference.jsonl.gz")):
+        config = ROOT / "examples" / "train" / kind / "data_config.yaml"
+        settings = [f"configs.path={shared_data / 'helpsteer2' / source}", f"export.output_dir={out}"]
+        words = [word for setting in settings for word in ("--set", setting)]
+        subprocess.run(
+            rmg("data", "convert", "--config", str(config), *words), check=True, capture_output=True
+        )
+    return out
