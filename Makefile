@@ -1,4 +1,4 @@
-# make quickstart   set up, then train and measure a judge end to end (some ten minutes on two cores)
+# make quickstart   set up, then train and measure a judge end to end (ten to fifteen minutes on two cores)
 # make test         set up, then the linter, the type checker and all tests, those with verl included
 # make verl-cpu     set up .venv-verl: verl, Ray and vLLM on a CPU, for development
 PYTHON ?= python3

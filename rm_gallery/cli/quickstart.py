@@ -16,7 +16,7 @@ def quickstart(
         [], "--set", metavar="KEY=VALUE", help="Override a key of both trainings."
     ),
 ) -> None:
-    """Train a small language model to judge answers, and see how good it is. Some ten minutes on two cores.
+    """Train a small language model to judge answers, and see how good it is. Ten to fifteen minutes on two cores.
 
     Needs no network and no accelerator. Writes report.html and summary.json under --out.
 

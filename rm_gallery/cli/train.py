@@ -87,6 +87,7 @@ def _verl(loaded: TrainConfig, out: Path | None, *, resume: bool, dry_run: bool,
 
         found = RunFolder.find(loaded, out) if resume else None
         run = (found.path if found else out or RunFolder.new_path(loaded)).absolute()
+        plan_verl(loaded, run, elsewhere=True)  # what is wrong with it is better known here than there
         submit(loaded, run, address, resume=resume, say=typer.echo)
     else:
         bar = StepProgress("grpo, verl")
