@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -138,7 +137,7 @@ def test_verls_reward_manager_pays_our_reward(plan, dataset, tokenizer):
     async def pay_all() -> list[dict]:
         return [await pay(text) for text in (task.format(truth), task.format(wrong), "no verdict")]
 
-    right, other, none = asyncio.run(pay_all())
+    right, other, none = manager.loop.run_until_complete(pay_all())
     assert right["reward_score"] == task.reward(truth, truth) == 1.0
     assert other["reward_score"] == task.reward(wrong, truth) < 1.0
     assert none["reward_score"] == 0.0

@@ -42,7 +42,9 @@ def dashboard() -> Iterator[str]:
         def start(*words: str) -> None:
             command = [RAY, "start", *words, *each]
             nodes.append(
-                subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                subprocess.Popen(
+                    command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                )
             )
 
         try:
@@ -112,9 +114,17 @@ def test_one_step_with_a_worker_on_each_node(dashboard, helpsteer2: Path, tiny_v
 def test_an_address_where_nothing_answers_is_one_sentence(tiny_verl_model: Path, helpsteer2: Path):
     command = rmg("train", str(ROOT / "examples/train/pointwise/train.yaml"), "--engine", "verl")
     command += ["--set", f"model.path={tiny_verl_model}"]
-    command += ["--set", f"data.train={helpsteer2}/helpsteer2_pointwise_train.parquet", "--set", "data.val=null"]
+    command += [
+        "--set",
+        f"data.train={helpsteer2}/helpsteer2_pointwise_train.parquet",
+        "--set",
+        "data.val=null",
+    ]
     done = subprocess.run(
-        [*command, "--address", f"http://127.0.0.1:{free_port()}"], capture_output=True, text=True, check=False
+        [*command, "--address", f"http://127.0.0.1:{free_port()}"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1
     assert "no Ray cluster answers at" in done.stderr

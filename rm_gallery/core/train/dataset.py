@@ -22,7 +22,7 @@ from rm_gallery.core.models.require import require
 from rm_gallery.core.tasks import Task, get_task
 from rm_gallery.core.tasks.saved import SavedTask, load_saved_task
 from rm_gallery.core.templates.base import THINK
-from rm_gallery.core.train.rows import Example, drop_overlong
+from rm_gallery.core.train.rows import Example, drop_overlong, row_labels, unwrapped_answer
 from rm_gallery.core.train.sampling import prompt_order
 
 require("train", "torch")
@@ -101,7 +101,7 @@ class BaseTrainDataset(Dataset):  # type: ignore[misc]  # torch is Any to the ch
         """`raw_prompt` (chat messages), `index`, `data_source`, `reward_model.ground_truth`, `extra_info`."""
         example = self.examples[self.order[index]]
         row = example.row
-        labels = _labels(row)
+        labels = row_labels(row)
         # Parquet gives every row every key
         metadata = {key: value for key, value in (row.get("metadata") or {}).items() if value is not None}
         if "preferred" in labels:  # where the pairwise reward looks when it is handed no truth
@@ -130,9 +130,9 @@ class BaseTrainDataset(Dataset):  # type: ignore[misc]  # torch is Any to the ch
         row = {**row, **{key: decoded(row[key]) for key in ("input", "output", "metadata") if key in row}}
         output = row.get("output")
         if isinstance(output, list):
-            row["output"] = [_answer(item) for item in output]
+            row["output"] = [unwrapped_answer(item) for item in output]
         elif output is not None:
-            row["output"] = _answer(output)
+            row["output"] = unwrapped_answer(output)
         return row
 
     def _build_messages(self, example: dict[str, Any]) -> Messages:
@@ -294,30 +294,3 @@ class BaseTrainDataset(Dataset):  # type: ignore[misc]  # torch is Any to the ch
 
 def _paths(files: str | Path | Iterable[str | Path]) -> list[str]:
     return [str(files)] if isinstance(files, str | Path) else [str(file) for file in files]
-
-
-def _answer(output: Any) -> Any:
-    """One response as `{"content", "label"}`."""
-    item = decoded(output)
-    if isinstance(item, Mapping) and "answer" in item:
-        item = decoded(item["answer"])
-    if isinstance(item, Mapping) and "label" in item:
-        item = {**item, "label": decoded(item["label"]) or {}}
-    return item
-
-
-def _labels(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row's labels by name, without nulls: the preference of a pair, else the labels of the response."""
-    metadata = row.get("metadata") or {}
-    preference = {}
-    for key in ("preferred", "preference_strength"):
-        value = row.get(key)
-        value = metadata.get(key) if value is None else value
-        if value is not None:
-            preference[key] = value
-    if "preferred" in preference:
-        return preference
-    output = row.get("output")
-    output = output[0] if isinstance(output, list) and output else output
-    label = output.get("label") if isinstance(output, Mapping) else None
-    return {key: value for key, value in (label or {}).items() if value is not None}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rm_gallery.core.data.samples import decoded
 from rm_gallery.core.errors import DataError
 from rm_gallery.core.tasks import Task
 
@@ -50,3 +51,30 @@ def drop_overlong(
             f"(the shortest has {min(lengths)}): raise it"
         )
     return kept, len(examples) - len(kept)
+
+
+def unwrapped_answer(output: Any) -> Any:
+    """One response as `{"content", "label"}`."""
+    item = decoded(output)
+    if isinstance(item, Mapping) and "answer" in item:
+        item = decoded(item["answer"])
+    if isinstance(item, Mapping) and "label" in item:
+        item = {**item, "label": decoded(item["label"]) or {}}
+    return item
+
+
+def row_labels(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row's labels by name, without nulls: the preference of a pair, else the labels of the response."""
+    metadata = row.get("metadata") or {}
+    preference = {}
+    for key in ("preferred", "preference_strength"):
+        value = row.get(key)
+        value = metadata.get(key) if value is None else value
+        if value is not None:
+            preference[key] = value
+    if "preferred" in preference:
+        return preference
+    output = row.get("output")
+    output = output[0] if isinstance(output, list) and output else output
+    label = output.get("label") if isinstance(output, Mapping) else None
+    return {key: value for key, value in (label or {}).items() if value is not None}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -207,11 +208,9 @@ def check_rows(plan: VerlPlan) -> Checked:
     from rm_gallery.core.models.weights import load_tokenizer
 
     config, data, notes, steps = plan.config, plan.resolved.data, [], 0
-    place = (
-        str(data.custom_cls.path)
-        .removeprefix("pkg://")
-        .replace("/", "." if "pkg://" in data.custom_cls.path else "/")
-    )
+    place = str(data.custom_cls.path)
+    if place.startswith("pkg://"):
+        place = place.removeprefix("pkg://").replace("/", ".")
     dataset_class = load_object(f"{place}:{data.custom_cls.name}")
     tokenizer = load_tokenizer(config.model.path, trust_remote_code=config.model.trust_remote_code)
     keys = {key: data[key] for key in ("train_files", "max_prompt_length", "seed", "order")}
@@ -225,19 +224,32 @@ def check_rows(plan: VerlPlan) -> Checked:
     for name, file in (("training", config.data.train), ("held-out", config.data.val)):
         if file is None:
             continue
-        dataset = dataset_class(
-            data_files=str(file.resolve()),
-            tokenizer=tokenizer,
-            processor=None,
-            config=keys,
-            max_samples=config.data.limit or -1,
-        )
+        with _said_once():
+            dataset = dataset_class(
+                data_files=str(file.resolve()),
+                tokenizer=tokenizer,
+                processor=None,
+                config=keys,
+                max_samples=config.data.limit or -1,
+            )
         if name == "training":
             steps = len(dataset) // config.train.batch_size
         if overlong := getattr(dataset, "overlong", 0):
             total = overlong + len(dataset.examples)
             notes.append(f"{overlong} of {total} {name} prompts are over data.max_prompt_length and left out")
     return Checked(steps, notes)
+
+
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """What the dataset logs of its prompts is said by us; in verl's own log it stands as well."""
+    theirs = logging.getLogger("rm_gallery.core.train.dataset")
+    before = theirs.level
+    theirs.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        theirs.setLevel(before)
 
 
 def _next_log(run: Path) -> Path:

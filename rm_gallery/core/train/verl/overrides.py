@@ -61,6 +61,8 @@ def build_overrides(config: TrainConfig, run: Path, machine: Machine, size: Mode
 
         keys.update(cpu_overrides(config, size))
     for key, value in config.verl.items():
+        if machine.device == "cpu" and key == "trainer.n_gpus_per_node":
+            continue  # the recipe's number of GPUs; on a CPU there is one worker a node
         keys = {known: v for known, v in keys.items() if known.lstrip("+") != key.lstrip("+")}
         keys[key] = value
     return keys
@@ -282,7 +284,9 @@ def _text(value: Any) -> str:
         special = value.lower() in ("null", "true", "false", "nan", "inf") or _is_number(value)
         if _PLAIN.fullmatch(value) and not special:
             return value
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        # Hydra takes a backslash as it is, but where a quote follows
+        escaped = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), value)
+        return f"'{escaped}'"
     return str(value)
 
 

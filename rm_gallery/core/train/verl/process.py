@@ -20,7 +20,7 @@ from rm_gallery.core.errors import RMGalleryError
 _GRACE = 30.0
 """Seconds that verl has to stop by itself before it is killed."""
 _ERROR = re.compile(r"^(?:\(\w+ pid=\d+[^)]*\) )?((?:\w+\.)*\w*(?:Error|Exception|Failed|Died)\w*: .+)")
-_WRAPPERS = ("RayTaskError", "RayActorError", "ActorDiedError", "TaskUnschedulableError")
+_WRAPPERS = ("RayTaskError", "RayActorError", "ActorDiedError")
 
 
 class RunFailed(RMGalleryError):
@@ -127,7 +127,7 @@ def _first_error(log: Path, start: int) -> str:
         file.seek(start)
         lines = file.read().decode(errors="replace").splitlines()
     found = [match[1] for line in lines if (match := _ERROR.match(line.strip()))]
-    causes = [text for text in found if not text.startswith(_WRAPPERS)]
+    causes = [text for text in found if text.partition(":")[0].rpartition(".")[2] not in _WRAPPERS]
     if causes or found:
         return (causes or found)[0][:500]
     return lines[-1].strip() if lines else "it printed nothing"

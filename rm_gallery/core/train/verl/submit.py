@@ -78,11 +78,11 @@ def pack(config: TrainConfig, folder: Path) -> dict[str, Any]:
     values["output_dir"] = str(config.output_dir.resolve())
     for key in _CODE:
         if key in values["verl"]:
-            values["verl"][key] = _ship(Path(str(values["verl"][key])), folder)
+            values["verl"][key] = _ship(str(values["verl"][key]), folder)
     for holder, key in ((values, "task"), (values["reward"], "name")):
         place, colon, name = holder[key].rpartition(":")
         if place.endswith(".py"):
-            holder[key] = f"{_ship(Path(place), folder)}{colon}{name}"
+            holder[key] = f"{_ship(place, folder)}{colon}{name}"
     (folder / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     return {
         "working_dir": str(folder),
@@ -92,11 +92,11 @@ def pack(config: TrainConfig, folder: Path) -> dict[str, Any]:
     }
 
 
-def _ship(file: Path, folder: Path) -> str:
+def _ship(file: str, folder: Path) -> str:
     """Copy a Python file with those beside it, which it may import; the path relative to the job's folder."""
-    source = file.expanduser().resolve()
+    source = Path(file).expanduser().resolve()
     if not source.is_file():
-        return str(file)  # `pkg://…`, or what verl will say is missing
+        return file  # `pkg://…`, or what verl will say is missing
     target = folder / "code" / source.parent.name
     target.mkdir(parents=True, exist_ok=True)
     for beside in source.parent.glob("*.py"):
