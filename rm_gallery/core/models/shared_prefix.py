@@ -48,10 +48,7 @@ def add_shared_prefix(model: Any) -> None:
     Raises:
         ConfigError: the model transforms its logits in a way that is not reproduced here.
     """
-    config = model.config.get_text_config()
-    present = [name for name in _LOGIT_TRANSFORMS if getattr(config, name, None) not in (None, 1.0)]
-    if present:
-        raise ConfigError(f"this model sets {', '.join(present)}: set model.shared_prefix to false for it")
+    check_logits(model)
     original = model.forward
 
     @functools.wraps(original)  # `generate` validates its arguments against the signature
@@ -63,6 +60,14 @@ def add_shared_prefix(model: Any) -> None:
         return score_completions(self, prefix_rows, **ours)
 
     model.forward = types.MethodType(forward, model)
+
+
+def check_logits(model: Any) -> None:
+    """Refuse a model whose logits are not its head's output alone. Raises `ConfigError`."""
+    config = model.config.get_text_config()
+    present = [name for name in _LOGIT_TRANSFORMS if getattr(config, name, None) not in (None, 1.0)]
+    if present:
+        raise ConfigError(f"this model sets {', '.join(present)}: set model.shared_prefix to false for it")
 
 
 def encode_prompts(model: Any, prompts: Prompts, rows: torch.Tensor) -> tuple[Any, torch.Tensor]:

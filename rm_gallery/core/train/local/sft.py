@@ -16,19 +16,24 @@ from trl import SFTTrainer
 from trl.trainer.utils import FusedCausalLMOutput
 
 from rm_gallery.core.models.prompts import distinct_prompts
-from rm_gallery.core.models.shared_prefix import score_completions
+from rm_gallery.core.models.shared_prefix import check_logits, score_completions
 from rm_gallery.core.train.local.heldout import HeldOutMixin
 
 
 class JudgeSFTTrainer(HeldOutMixin, SFTTrainer):
     """Supervised training on verdicts; the loss is TRL's, on the answer only."""
 
+
+class SharedPrefixSFTTrainer(JudgeSFTTrainer):
+    """On a CPU, encodes each question once and projects answers only; elsewhere TRL's kernels do the latter."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         inner = self.accelerator.unwrap_model(self.model)
-        inner = inner.get_base_model() if hasattr(inner, "peft_config") else inner
-        # elsewhere TRL's kernel selects the labelled positions itself; a router's loss is left to it too
+        inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
+        # a router's loss is left to TRL
         if inner.device.type == "cpu" and not getattr(inner.config, "output_router_logits", False):
+            check_logits(inner)
             _score_answers_only(inner)
 
 

@@ -17,7 +17,7 @@ from rm_gallery.core.models.weights import resolve_dtype
 from rm_gallery.core.tasks import Task
 from rm_gallery.core.train.config import TrainConfig
 from rm_gallery.core.train.local.grpo import JudgeGRPOTrainer, RewardFunction, SharedPrefixGRPOTrainer
-from rm_gallery.core.train.local.sft import JudgeSFTTrainer
+from rm_gallery.core.train.local.sft import JudgeSFTTrainer, SharedPrefixSFTTrainer
 from rm_gallery.core.train.rows import Example
 from rm_gallery.core.train.run_folder import RunFolder
 
@@ -97,7 +97,10 @@ def sft_trainer(plan: Plan, model: Any) -> Any:
     dataset = datasets.Dataset.from_dict(
         {"prompt": [train[i].messages for i in plan.order], "completion": answers}
     )
-    return JudgeSFTTrainer(
+    # checkpointing computes activations anew, and the keys and values that are shared are among them
+    shares = config.model.shared_prefix and not config.model.gradient_checkpointing
+    trainer_class = SharedPrefixSFTTrainer if shares else JudgeSFTTrainer
+    return trainer_class(
         model,
         args=arguments,
         train_dataset=dataset,
