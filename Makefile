@@ -1,5 +1,6 @@
 # make quickstart   set up, then train and measure a judge end to end (ten to fifteen minutes on two cores)
-# make test         set up, then the linter, the type checker and all tests, those with verl included
+# make test         set up, then the linter, the type checker and all tests but those with real verl
+# make verl         set up .venv-verl, then the tests with real verl, Ray and vLLM (some ten minutes)
 # make verl-cpu     set up .venv-verl: verl, Ray and vLLM on a CPU, for development
 PYTHON ?= python3
 VENV ?= .venv
@@ -13,7 +14,7 @@ OUT ?= runs/quickstart
 quickstart: $(VENV)/.ready
 	$(BIN)/rmg quickstart --out $(OUT)
 
-test: check fast slow verl
+test: check fast slow
 
 check: $(VENV)/.ready
 	$(BIN)/ruff format --check .

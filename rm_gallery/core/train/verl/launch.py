@@ -25,6 +25,8 @@ from rm_gallery.core.train.verl.sizing import model_size
 
 logger = logging.getLogger("rm_gallery.train")
 Record = Mapping[str, Any]
+LATEST = "latest_checkpointed_iteration.txt"
+"""verl writes it once a checkpoint is complete."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,9 @@ def plan_verl(config: TrainConfig, run: Path, *, elsewhere: bool = False) -> Ver
     if machine.device == "cpu":
         environment |= cpu.ENVIRONMENT
     overrides = build_overrides(config, run, machine, size)
+    if (run / LATEST).is_file() and "trainer.val_before_train" not in config.verl:
+        # verl would judge the held-out rows anew before it goes on, at a step that an unbroken run does not
+        overrides["trainer.val_before_train"] = False
     if machine.attached:  # the cluster is what it is; Ray refuses to be told
         overrides = {key: v for key, v in overrides.items() if not key.lstrip("+").startswith("ray_kwargs.")}
     else:  # and not a cluster that happens to be up on this machine
