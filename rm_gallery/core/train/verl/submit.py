@@ -33,10 +33,16 @@ def submit(
         ConfigError: nothing answers at `address`.
         RunFailed, Stopped: the job failed, or was stopped from here.
     """
+    from ray.exceptions import AuthenticationError
     from ray.job_submission import JobStatus, JobSubmissionClient
 
     try:
         client = JobSubmissionClient(address)
+    except AuthenticationError:
+        raise ConfigError(
+            f"the Ray cluster at {address} asks for a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN here, "
+            "as on its nodes"
+        ) from None
     except (ConnectionError, RuntimeError, ValueError) as error:
         first = str(error).strip().partition("\n")[0]
         raise ConfigError(
