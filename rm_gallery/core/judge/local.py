@@ -121,7 +121,6 @@ class LocalJudge:
         from rm_gallery.core.models.shared_prefix import encode_prompts
         from rm_gallery.core.models.weights import decoding
 
-        inner = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         texts = [self.render(conversation) for conversation in conversations]
         order = _batch_order(texts)
         answers = [""] * len(texts)
@@ -130,7 +129,7 @@ class LocalJudge:
             [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
         ):
             inputs = self._encode([texts[i] for i in batch])
-            with decoding(inner), torch.no_grad(), self._precision():
+            with decoding(self.model), torch.no_grad(), self._precision():
                 prompts, rows = distinct_prompts(inputs["input_ids"], inputs["attention_mask"])
                 # all but the last token: `generate` takes the cache and goes on from there
                 cache, _ = encode_prompts(self.model, prompts.without_last(), rows)

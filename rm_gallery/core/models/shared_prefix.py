@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.models.prompts import Prompts
+from rm_gallery.core.models.weights import inner_model
 
 _TOKENS_PER_CHUNK = 1024
 """Verdict positions projected to the vocabulary at once: 1,024 x 150k x 4 bytes is 0.6 GB."""
@@ -77,14 +78,14 @@ def encode_prompts(model: Any, prompts: Prompts, rows: torch.Tensor) -> tuple[An
     cache = None
     if stem:
         firsts = prompts.firsts
-        output = _backbone(model)(
+        output = inner_model(model).base_model(
             input_ids=ids[firsts, :stem],
             attention_mask=mask[firsts, :stem],
             position_ids=positions[firsts, :stem],
             use_cache=True,
         )
         cache = _repeat(output.past_key_values, prompts.groups)
-    output = _backbone(model)(
+    output = inner_model(model).base_model(
         input_ids=ids[:, stem:],
         attention_mask=mask,
         position_ids=positions[:, stem:],
@@ -92,11 +93,6 @@ def encode_prompts(model: Any, prompts: Prompts, rows: torch.Tensor) -> tuple[An
         use_cache=True,
     )
     return _repeat(output.past_key_values, rows), output.last_hidden_state[:, -1].index_select(0, rows)
-
-
-def _backbone(model: Any) -> Any:
-    """The model without its head; adapters stay, for they are inside its layers."""
-    return (model.get_base_model() if hasattr(model, "get_base_model") else model).base_model
 
 
 def _repeat(cache: Any, rows: torch.Tensor) -> Any:
@@ -122,7 +118,7 @@ def score_completions(
     if completion_ids.size(1) > 1:
         mask = torch.cat([prompts.mask[rows], completion_mask[:, :-1]], dim=1)
         positions = (mask.cumsum(1) - 1)[:, prompts.ids.size(1) :]
-        output = _backbone(model)(
+        output = inner_model(model).base_model(
             input_ids=completion_ids[:, :-1],
             attention_mask=mask,
             position_ids=positions,

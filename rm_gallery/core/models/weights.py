@@ -103,9 +103,15 @@ def load_model(
         raise ConfigError(_not_found("model", path, error)) from None
 
 
+def inner_model(model: Any) -> Any:
+    """The model inside a PEFT wrapper, its adapters in its layers; any other model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 @contextlib.contextmanager
 def decoding(model: Any) -> Iterator[None]:
     """While a model generates: eager attention, which copies the cache for each head, gives way to PyTorch's own."""
+    model = inner_model(model)
     eager = model.config._attn_implementation == "eager"
     if eager:
         model.set_attn_implementation("sdpa")

@@ -177,7 +177,7 @@ class BaseTrainDataset(Dataset):  # type: ignore[misc]  # torch is Any to the ch
         if order is None or self.files != _paths(self.config.get("train_files") or ()):
             return range(len(self.examples))
         return prompt_order(
-            [self._cluster(example.row) for example in self.examples]
+            [self._task_of(example.row).cluster(example.row) for example in self.examples]
             if order.get("shuffle") == "prompts"
             else range(len(self.examples)),
             int(order["batch_size"]),
@@ -185,9 +185,6 @@ class BaseTrainDataset(Dataset):  # type: ignore[misc]  # torch is Any to the ch
             max_steps=order.get("max_steps"),
             seed=int(order.get("seed") or 0),
         )
-
-    def _cluster(self, row: dict[str, Any]) -> str:
-        return self._task_of(row).cluster(row)
 
     def _reasoning(self, saved: SavedTask | None) -> bool:
         """One setting decides both: the chat template's thinking, and that the prompt does not ask for it."""

@@ -19,7 +19,7 @@ from trl.trainer.utils import pad, split_tensor_dict
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.models.prompts import distinct_prompts
 from rm_gallery.core.models.shared_prefix import add_shared_prefix, encode_prompts
-from rm_gallery.core.models.weights import decoding
+from rm_gallery.core.models.weights import decoding, inner_model
 from rm_gallery.core.tasks import Task
 from rm_gallery.core.train.local.heldout import HeldOutMixin
 from rm_gallery.core.train.rows import Example
@@ -114,8 +114,7 @@ class SharedPrefixGRPOTrainer(JudgeGRPOTrainer):
             )
         for model in (self.model, self.ref_model):
             if model is not None:
-                inner = self.accelerator.unwrap_model(model)
-                add_shared_prefix(inner.get_base_model() if hasattr(inner, "peft_config") else inner)
+                add_shared_prefix(inner_model(self.accelerator.unwrap_model(model)))
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -163,7 +162,7 @@ class SharedPrefixGRPOTrainer(JudgeGRPOTrainer):
         with (
             self.timed("generate"),
             unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model,
-            decoding(model.get_base_model() if hasattr(model, "peft_config") else model),
+            decoding(model),
             torch.no_grad(),
             self.accelerator.autocast(),
         ):

@@ -17,6 +17,7 @@ from trl.trainer.utils import FusedCausalLMOutput
 
 from rm_gallery.core.models.prompts import distinct_prompts
 from rm_gallery.core.models.shared_prefix import check_logits, score_completions
+from rm_gallery.core.models.weights import inner_model
 from rm_gallery.core.train.local.heldout import HeldOutMixin
 
 
@@ -29,8 +30,7 @@ class SharedPrefixSFTTrainer(JudgeSFTTrainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        inner = self.accelerator.unwrap_model(self.model)
-        inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
+        inner = inner_model(self.accelerator.unwrap_model(self.model))
         # a router's loss is left to TRL
         if inner.device.type == "cpu" and not getattr(inner.config, "output_router_logits", False):
             check_logits(inner)

@@ -23,7 +23,6 @@ from rm_gallery.core.train.verl.overrides import Machine, build_overrides, to_wo
 from rm_gallery.core.train.verl.process import command, follow
 from rm_gallery.core.train.verl.sizing import model_size
 
-logger = logging.getLogger("rm_gallery.train")
 Record = Mapping[str, Any]
 LATEST = "latest_checkpointed_iteration.txt"
 """verl writes it once a checkpoint is complete."""
