@@ -91,7 +91,7 @@ def _data(config: TrainConfig, run: Path) -> dict[str, Any]:
         "data.max_response_length": config.rollout.max_response_length,
         "data.train_max_samples": limit,
         # verl builds a held-out set in any case; without one it gets a row that is never judged
-        "data.val_max_samples": limit if data.val else 1,
+        "data.val_max_samples": limit,
         # the dataset lays its rows out in the order of our sampler, which both engines share
         "data.shuffle": False,
         "data.validation_shuffle": False,

@@ -1,0 +1,164 @@
+"""A benchmark: prompts with responses, which of two is better, and the publisher's own way to a figure.
+
+Every published benchmark of judges comes down to comparisons of responses to one prompt. A model that scores is asked
+about each response once, a model that compares about each pair in both orders; what a benchmark aggregates is the same
+`Outcome` of each comparison.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rm_gallery.core.data.samples import Message, Preferred
+from rm_gallery.core.errors import ConfigError, nearest
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two of an item's responses, by position, and the truth: A is `first`, B is `second`."""
+
+    first: int
+    second: int
+    truth: Preferred
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One prompt of a benchmark with the responses that are compared.
+
+    Attributes:
+        unique_id: unique in the benchmark; taken from the file where it has one.
+        cluster: what is resampled together: items made from the same prompt share it.
+        input: the conversation.
+        responses: of length k >= 2.
+        comparisons: which of them are compared.
+        tags: what the aggregation groups by (`{"subset": "chat"}`), and what a reader of the report looks for.
+    """
+
+    unique_id: str
+    cluster: str
+    input: tuple[Message, ...]
+    responses: tuple[str, ...]
+    comparisons: tuple[Comparison, ...]
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a judge made of one comparison, in the comparison's own terms (A is `first`, whichever was shown first).
+
+    A model that scores has one opinion: `forward` and `swapped` are the same there, and so is `preferred`.
+
+    Attributes:
+        forward: the verdict with `first` shown first; None where it was not legal or not given.
+        swapped: the verdict with `second` shown first, mirrored back; None as above.
+        preferred: both orders together: by the mean of the two distributions where there are any; else the verdict
+            that both give, one order's where the other says tie, and `tie` where they contradict each other. None
+            where an order has no verdict.
+    """
+
+    forward: Preferred | None
+    swapped: Preferred | None
+    preferred: Preferred | None
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a judge made of one item: an outcome for each comparison, in order.
+
+    `values` are its numbers for the responses where it scores (None: it gave none), and None for one that compares.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    values: tuple[float | None, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Figures as means over units, so that their intervals, differences and tests come with them.
+
+    Attributes:
+        unit: of length N, what a line is (an item's id).
+        cluster: of length N.
+        columns: name → (N,) floats, each unit's contribution to that mean; NaN where it has none in it.
+        averages: name → {column: weight}: weighted means of those means, the publisher's overall figures.
+        headline: the name of the figure by which systems are compared; in `columns` or `averages`.
+        notes: sentences a reader must know (which part of the benchmark this is).
+    """
+
+    unit: tuple[str, ...]
+    cluster: tuple[str, ...]
+    columns: Mapping[str, NDArray[np.float64]]
+    averages: Mapping[str, Mapping[str, float]]
+    headline: str
+    notes: tuple[str, ...] = ()
+
+
+Kind = Literal["scores", "compares"]
+
+
+class Benchmark(ABC):
+    """One published benchmark: its file format and its aggregation.
+
+    Attributes:
+        name: as `--benchmark` takes it.
+        source: where the format and the aggregation are defined, for the docs and the report.
+        verified: whether it was tried on the publisher's own file.
+    """
+
+    name: ClassVar[str]
+    source: ClassVar[str]
+    verified: ClassVar[bool]
+
+    @abstractmethod
+    def load(self, path: Path) -> list[Item]:
+        """Read a file or folder in the publisher's layout.
+
+        Raises:
+            DataError: a file is missing, or a row is not as the format has it; names file and row.
+        """
+
+    @abstractmethod
+    def aggregate(self, items: Sequence[Item], judged: Sequence[Judged]) -> Shares:
+        """The publisher's figures, and those that every benchmark has (`order_columns`)."""
+
+
+_REGISTRY: dict[str, type[Benchmark]] = {}
+
+
+def register_benchmark(cls: type[Benchmark]) -> type[Benchmark]:
+    """Make a benchmark known by its `name`."""
+    if _REGISTRY.setdefault(cls.name, cls) is not cls:
+        raise ConfigError(f"there are two benchmarks named {cls.name!r}")
+    return cls
+
+
+def get_benchmark(name: str) -> Benchmark:
+    """The benchmark of that name. Raises `ConfigError`, naming the nearest."""
+    import rm_gallery.gallery.benchmarks  # noqa: F401 - registers the published ones
+
+    if name not in _REGISTRY:
+        raise ConfigError(
+            f"there is no benchmark {name!r}; there are {', '.join(sorted(_REGISTRY))}.{nearest(name, list(_REGISTRY))}"
+        )
+    return _REGISTRY[name]()
+
+
+def benchmark_names() -> list[str]:
+    """All that `get_benchmark` takes, sorted."""
+    import rm_gallery.gallery.benchmarks  # noqa: F401
+
+    return sorted(_REGISTRY)
+
+
+def correct(item: Item, judged: Judged, which: Iterable[int] | None = None) -> list[float]:
+    """1.0 where the combined preference of a comparison is the truth, else 0.0 (an invalid one included)."""
+    picked = range(len(item.comparisons)) if which is None else which
+    return [float(judged.outcomes[i].preferred == item.comparisons[i].truth) for i in picked]

@@ -1,0 +1,120 @@
+"""`Answer`: what a judge gave to one question, whichever way it was asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
+
+from rm_gallery.core.tasks.base import Task
+
+Mode = Literal["greedy", "expected", "vote"]
+MODES: tuple[Mode, ...] = ("greedy", "expected", "vote")
+Conversation = Sequence[dict[str, str]]
+
+UNPARSABLE = "unparsable"
+OVERLONG = "overlong"
+FAILED = "failed"
+"""The first word of an answer's `problem`, by which such answers are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One judge's answer to one question.
+
+    Attributes:
+        verdict: a legal verdict of the task, or None. In mode `expected` the most probable one, in mode `vote` the
+            most frequent one; a draw goes to the one that stands first on the task's scale.
+        text: what was written (of a vote, its samples joined by a line of dashes); "" where nothing was.
+        problem: why there is no verdict, beginning with `unparsable`, `overlong` or `failed`; else "".
+        probabilities: over the task's `verdicts()`, in their order, summing to 1: of mode `expected` exact, of `vote`
+            the shares of the legal samples; else None.
+        mass: the probability of all legal verdicts together (`expected`), or the share of samples that were legal
+            (`vote`), in [0, 1]; else None.
+        score: a scalar model's own number; else None.
+    """
+
+    verdict: Any = None
+    text: str = ""
+    problem: str = ""
+    probabilities: tuple[float, ...] | None = None
+    mass: float | None = None
+    score: float | None = None
+
+    def value(self, task: Task[Any] | None) -> float | None:
+        """The answer as one number by which responses are ranked, None where there is none.
+
+        A scalar model's score; the mean of the distribution; else the verdict itself.
+        """
+        if self.score is not None:
+            return self.score
+        if self.verdict is None:
+            return None
+        if self.probabilities is not None and task is not None:
+            scale = [float(verdict) for verdict in task.verdicts()]
+            return sum(p * v for p, v in zip(self.probabilities, scale, strict=True))
+        return float(self.verdict)
+
+    def to_json(self) -> str:
+        """One line for a journal; `from_json` gives the same answer back."""
+        return json.dumps({key: value for key, value in asdict(self).items() if value not in (None, "")})
+
+    @classmethod
+    def from_json(cls, line: str) -> Answer:
+        """Raises `ValueError` or `TypeError` where the line is not one of `to_json`'s."""
+        fields = json.loads(line)
+        if not isinstance(fields, dict):
+            raise ValueError(f"{line[:60]!r} is not an answer")
+        if "probabilities" in fields:
+            fields["probabilities"] = tuple(fields["probabilities"])
+        return cls(**fields)
+
+
+class Judge(Protocol):
+    """Whatever answers a task's questions: a model in this process, an endpoint, a scalar head.
+
+    Attributes:
+        modes: how it can be asked.
+        fingerprint: tells it from another judge; part of a journal's keys.
+    """
+
+    modes: tuple[Mode, ...]
+    fingerprint: str
+
+    def answer(
+        self,
+        task: Task[Any],
+        conversations: Sequence[Conversation],
+        *,
+        mode: Mode,
+        max_new_tokens: int,
+        samples: int = 8,
+        seed: int = 0,
+        done: Callable[[dict[int, Answer]], None] = lambda _: None,
+    ) -> list[Answer]:
+        """Answer every conversation, in order; a question that cannot be answered has a `problem`, and none raises.
+
+        Args:
+            task: parses, and lists the legal verdicts.
+            max_new_tokens: where a written answer is cut off.
+            samples: of a vote.
+            seed: of a vote's sampling.
+            done: is given the answers of each batch by their position, as soon as it is answered.
+        """
+        ...
+
+
+class Scorer(Protocol):
+    """A model with one number for a response: a Bradley-Terry head or another sequence classifier."""
+
+    fingerprint: str
+
+    def score(
+        self,
+        conversations: Sequence[Conversation],
+        *,
+        done: Callable[[dict[int, Answer]], None] = lambda _: None,
+    ) -> list[Answer]:
+        """Score conversations whose last turn is the assistant's response; `Answer.score` or a `problem`."""
+        ...

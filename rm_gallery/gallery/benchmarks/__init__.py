@@ -1,0 +1,1 @@
+"""Published benchmarks, in their publishers' own formats and with their own aggregation."""
