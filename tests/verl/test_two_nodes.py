@@ -22,7 +22,7 @@ from tests.conftest import ROOT
 from tests.verl.conftest import rmg
 
 pytestmark = [pytest.mark.verl, pytest.mark.slow, pytest.mark.usefixtures("verl_cpu")]
-TOKEN = "a token of 32 characters or longer, for the test"
+TOKEN = "of-32-characters-or-longer-for-this-test-alone"
 
 
 def _free_ports(count: int) -> list[int]:
@@ -40,7 +40,7 @@ def _environment(*, of_venv: bool) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     if of_venv:
         kept["PATH"] = f"{Path(sys.executable).parent}:{kept['PATH']}"
-    return {**kept, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN.replace(" ", "-").replace(",", "")}
+    return {**kept, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
 
 
 @contextmanager
@@ -49,6 +49,7 @@ def two_nodes(logs: Path) -> Iterator[str]:
     port, dashboard = _free_ports(2)
     # Unix sockets lie there, whose paths may not be longer than 107 bytes
     place = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))
+    # one GPU a node, in name: each of verl's workers asks for one, so each node gets one worker
     common = ["start", "--block", "--node-ip-address=127.0.0.1", "--num-cpus=8", "--num-gpus=1"]
     common += ["--object-store-memory=300000000"]
     head = [f"--port={port}", "--head", f"--dashboard-port={dashboard}", f"--temp-dir={place}"]
@@ -81,9 +82,7 @@ def two_nodes(logs: Path) -> Iterator[str]:
 
 
 def _answers(url: str) -> None:
-    request = urllib.request.Request(
-        url, headers={"Authorization": f"Bearer {_environment(of_venv=False)['RAY_AUTH_TOKEN']}"}
-    )
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {TOKEN}"})
     deadline = time.monotonic() + 60
     while True:
         try:
@@ -115,7 +114,11 @@ def test_one_step_on_two_nodes_with_a_worker_on_each(helpsteer2: Path, tiny_verl
         "verl.trainer.n_gpus_per_node": 1,
     }
     command = rmg("train", str(ROOT / "examples/train/pointwise/train.yaml"), "--engine", "verl")
-    command += ["--out", str(run), *(w for key, value in settings.items() for w in ("--set", f"{key}={value}"))]
+    command += [
+        "--out",
+        str(run),
+        *(w for key, value in settings.items() for w in ("--set", f"{key}={value}")),
+    ]
     with two_nodes(tmp_path) as address:
         done = subprocess.run(
             [*command, "--address", address],
