@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rm_gallery.core.data.samples import Message, Preferred
-from rm_gallery.core.errors import ConfigError, nearest
+from rm_gallery.core.errors import ConfigError, DataError, nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +82,19 @@ class Judged:
 
 @dataclass(frozen=True)
 class Shares:
-    """Figures as means over units, so that their intervals, differences and tests come with them.
+    """Figures as ratios of sums over units, so that their intervals, differences and tests come with them.
 
     Attributes:
         unit: of length N, what a line is (an item's id).
         cluster: of length N.
-        columns: name → (N,) floats, each unit's contribution to that mean; NaN where it has none in it.
-        averages: name → {column: weight}: weighted means of those means, the publisher's overall figures.
+        columns: name → (N,) floats, what each unit adds to that figure's sum; NaN where it has no part in it.
+        averages: name → {column: weight}: weighted means of those figures, the publisher's overall ones. Weights need
+            not sum to 1.
         headline: the name of the figure by which systems are compared; in `columns` or `averages`.
         notes: sentences a reader must know (which part of the benchmark this is).
+        denominators: column → (N,) floats, over how many each unit's entry is a sum, where that is not 1: an item
+            with nine comparisons adds the number of right ones to the column and 9 to its denominator. A figure is
+            the sum of its column over the sum of its denominators.
     """
 
     unit: tuple[str, ...]
@@ -99,6 +103,23 @@ class Shares:
     averages: Mapping[str, Mapping[str, float]]
     headline: str
     notes: tuple[str, ...] = ()
+    denominators: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        size = len(self.unit)
+        wrong = [
+            name
+            for name, values in [("cluster", self.cluster), *self.columns.items(), *self.denominators.items()]
+            if len(values) != size
+        ]
+        if wrong:
+            raise DataError(
+                f"figures over {size} units need columns of that length; {', '.join(wrong)} differ"
+            )
+        known = {*self.columns, *self.averages}
+        asked = {*self.denominators, *(name for parts in self.averages.values() for name in parts)}
+        if missing := sorted((asked - set(self.columns)) | ({self.headline} - known)):
+            raise DataError(f"these figures are used and not given: {', '.join(missing)}")
 
 
 Kind = Literal["scores", "compares"]
