@@ -18,6 +18,7 @@ from rm_gallery.core.data.samples import Message, Sample
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.train.config import check_config
 from rm_gallery.core.train.local import train_local
+from tests.grpo_loss import grpo_loss
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -114,6 +115,42 @@ def test_loss_and_gradients_equal_plain_trl_on_the_same_samples(settings, tmp_pa
         torch.testing.assert_close(gradient, results["plain"][2][name], atol=2e-6, rtol=1e-4, msg=name)
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_loss_is_the_documented_one(settings, tmp_path, shared):
+    """The same formula as engine verl is held to (tests/verl/test_loss.py)."""
+    settings["loss"] = {"clip": 0.2, "kl_coef": 0.3}
+    trainer, rows = trainer_for(settings, shared=shared, tmp_path=tmp_path)
+    trainer.model.train()
+    trainer.reward_funcs[0] = lambda completion_ids, **_: [float(ids[0] % 5) for ids in completion_ids]
+    trainer.current_gradient_accumulation_steps = 1
+    torch.manual_seed(3)
+    inputs = trainer._prepare_inputs(rows)
+    with (
+        torch.no_grad()
+    ):  # away from the weights that sampled, so that ratios are clipped and the KL is not 0
+        for parameter in trainer.model.parameters():
+            parameter.add_(torch.randn(parameter.shape) * 0.05)
+    ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], 1)
+    mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], 1)
+    with torch.no_grad():
+        log_probs = trainer._get_per_token_logps_and_entropies(
+            trainer.model, ids, mask, inputs["completion_ids"].size(1)
+        )[0]
+    ratio = (log_probs - inputs["old_per_token_logps"]).exp()
+    assert ((ratio > 1.2) | (ratio < 0.8)).any(), "some ratios are clipped"
+    expected = grpo_loss(
+        log_probs,
+        inputs["old_per_token_logps"],
+        inputs["ref_per_token_logps"],
+        inputs["advantages"],
+        inputs["completion_mask"],
+        clip=0.2,
+        kl_coef=0.3,
+    )
+    got = trainer._compute_loss(trainer.model, inputs).detach()
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_sampling_draws_the_same_tokens_as_plain_trl(settings, tmp_path):
     """The same seed and the same distribution give the same samples: the cache is used rightly."""
     drawn = []
@@ -175,6 +212,7 @@ import sys, yaml, torch
 torch.set_num_threads(1)
 from rm_gallery.core.train.config import check_config
 from rm_gallery.core.train.local import train_local
+from tests.grpo_loss import grpo_loss
 from pathlib import Path
 settings, run, resume = yaml.safe_load(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "resume"
 train_local(check_config(settings), path=run, resume=resume)

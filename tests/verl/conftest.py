@@ -43,3 +43,34 @@ def helpsteer2(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> P
             rmg("data", "convert", "--config", str(config), *words), check=True, capture_output=True
         )
     return out
+
+
+@pytest.fixture(scope="session")
+def plan_for(helpsteer2: Path, tiny_verl_model: Path, tmp_path_factory: pytest.TempPathFactory):
+    """(kind, settings) → that recipe as it would be started on a CPU, with its card written."""
+    from rm_gallery.core.train import load_config
+    from rm_gallery.core.train.verl.launch import plan_verl, write_plan
+
+    def make(kind: str, settings: list[str]):
+        config = load_config(
+            ROOT / "examples" / "train" / kind / "train.yaml",
+            [
+                "engine=verl",
+                f"model.path={tiny_verl_model}",
+                f"data.train={helpsteer2}/helpsteer2_{kind}_train.parquet",
+                f"data.val={helpsteer2}/helpsteer2_{kind}_test.parquet",
+                "data.max_prompt_length=1500",
+                "data.limit=60",
+                "rollout.max_response_length=16",
+                "train.batch_size=4",
+                "train.mini_batch_size=2",
+                "train.max_steps=3",
+                "verl.trainer.device=cpu",
+                *settings,
+            ],
+        )
+        made = plan_verl(config, tmp_path_factory.mktemp("runs") / kind)
+        write_plan(made)
+        return made
+
+    return make

@@ -2,43 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from rm_gallery.core.data.rows import load_rows
 from rm_gallery.core.errors import ConfigError
-from rm_gallery.core.train import load_config
-from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.verl, pytest.mark.usefixtures("verl_cpu")]
 
 
 @pytest.fixture(scope="module", params=["pointwise", "pairwise"])
-def plan(request, helpsteer2: Path, tiny_verl_model: Path, tmp_path_factory):
-    """The recipe as it would be started on a CPU, with its card written."""
-    from rm_gallery.core.train.verl.launch import plan_verl, write_plan
-
-    kind = request.param
-    config = load_config(
-        ROOT / "examples" / "train" / kind / "train.yaml",
-        [
-            "engine=verl",
-            f"model.path={tiny_verl_model}",
-            f"data.train={helpsteer2}/helpsteer2_{kind}_train.parquet",
-            f"data.val={helpsteer2}/helpsteer2_{kind}_test.parquet",
-            "data.max_prompt_length=1500",
-            "data.limit=60",
-            "rollout.max_response_length=16",
-            "train.batch_size=4",
-            "train.mini_batch_size=2",
-            "train.max_steps=3",
-            "verl.trainer.device=cpu",
-        ],
-    )
-    made = plan_verl(config, tmp_path_factory.mktemp("runs") / kind)
-    write_plan(made)
-    return made
+def plan(request, plan_for):
+    return plan_for(request.param, [])
 
 
 @pytest.fixture(scope="module")
