@@ -107,12 +107,11 @@ class Shares:
 
     def __post_init__(self) -> None:
         size = len(self.unit)
-        wrong = [
-            name
-            for name, values in [("cluster", self.cluster), *self.columns.items(), *self.denominators.items()]
-            if len(values) != size
-        ]
-        if wrong:
+        lengths = {"cluster": len(self.cluster)}
+        lengths |= {
+            name: len(values) for part in (self.columns, self.denominators) for name, values in part.items()
+        }
+        if wrong := [name for name, length in lengths.items() if length != size]:
             raise DataError(
                 f"figures over {size} units need columns of that length; {', '.join(wrong)} differ"
             )
