@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import tempfile
 import warnings
@@ -97,6 +98,7 @@ def load_model(
             if (Path(path) / "adapter_config.json").is_file():
                 from peft import AutoPeftModelForCausalLM
 
+                _place(json.loads((Path(path) / "adapter_config.json").read_text())["base_model_name_or_path"])
                 return AutoPeftModelForCausalLM.from_pretrained(path, **options).merge_and_unload()
             return AutoModelForCausalLM.from_pretrained(path, **options)
     except (OSError, ValueError) as error:

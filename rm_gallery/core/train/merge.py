@@ -86,6 +86,11 @@ def _merge_adapter(source: Path, adapter: Path, part: Path) -> None:
     """The weights of `adapter` added to its base: the one in `source`, or the one that it names."""
     from rm_gallery.core.models.weights import load_model, load_tokenizer
 
+    # verl's merger writes 0 where the checkpoint does not say it; the adapters would then do nothing
+    if not json.loads((adapter / ADAPTER).read_text(encoding="utf-8")).get("lora_alpha"):
+        raise ConfigError(
+            f"{adapter} does not say the scale of its adapters (lora_alpha is 0): is lora_train_meta.json there?"
+        )
     if adapter == source:
         model = load_model(source)
     else:
