@@ -6,6 +6,7 @@ import ast
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -432,6 +433,33 @@ def test_nothing_yet(tmp_path):
     (tmp_path / "verl/metrics-1.jsonl").write_bytes(b"")
     assert Mirror(run).poll(last=True) == []
     assert not run.metrics.exists()
+
+
+def test_best_is_the_best_of_the_checkpoints_that_are_kept(tmp_path):
+    run = make_run(tmp_path)
+    (tmp_path / "verl/metrics-1.jsonl").write_bytes(as_bytes(run_lines(6)))
+    write_dumps(tmp_path, range(7))
+    mirror = Mirror(run)
+    mirror.poll(last=True)
+    rewards = {r["step"]: r["reward/mean"] for r in written(run) if r["split"] == "val"}
+    by_reward = sorted((2, 4, 6), key=lambda step: -rewards[step])
+    assert len(set(rewards.values())) > 1
+    assert not run.best.is_symlink(), "nothing is saved yet"
+    for step in (2, 4, 6):
+        actor = tmp_path / f"global_step_{step}" / "actor"
+        actor.mkdir(parents=True)
+        if step != by_reward[0]:
+            (actor / "rm_gallery.json").write_text("{}")
+    mirror.poll(last=True)
+    assert run.best.resolve().parent.name == f"global_step_{by_reward[1]}", (
+        "one without its card is not complete"
+    )
+    (tmp_path / f"global_step_{by_reward[0]}" / "actor" / "rm_gallery.json").write_text("{}")
+    mirror.poll(last=True)
+    assert run.best.resolve().parent.name == f"global_step_{by_reward[0]}"
+    shutil.rmtree(tmp_path / f"global_step_{by_reward[0]}")
+    mirror.poll(last=True)
+    assert run.best.resolve().parent.name == f"global_step_{by_reward[1]}"
 
 
 def test_a_line_waits_for_its_samples(tmp_path):

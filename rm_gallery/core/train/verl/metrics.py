@@ -18,7 +18,7 @@ from typing import Any
 
 from rm_gallery.core.evaluate.report.inputs import read_log
 from rm_gallery.core.tasks import Task
-from rm_gallery.core.tasks.saved import load_saved_task
+from rm_gallery.core.tasks.saved import CARD, load_saved_task
 from rm_gallery.core.train.config import load_config
 from rm_gallery.core.train.run_folder import RunFolder
 from rm_gallery.core.train.verl.dumps import (
@@ -135,7 +135,22 @@ class Mirror:
             self.run.append(complete)
             written[key] = complete
             new.append(complete)
+        self._link_best(written)
         return new
+
+    def _link_best(self, written: Mapping[Key, Record]) -> None:
+        """Point `best` at the checkpoint with the highest held-out reward, of those that verl still keeps."""
+        found: list[tuple[float, int, Path]] = []
+        for (step, split), record in written.items():
+            actor = self.run.path / f"global_step_{step}" / "actor"
+            if split == "val" and record.get("reward/mean") is not None and (actor / CARD).is_file():
+                found.append((record["reward/mean"], -step, actor))
+        if found:
+            best = max(found)[2]
+            if self.run.best.resolve() != best.resolve():
+                self.run.link(self.run.best, best)
+        elif self.run.best.is_symlink() and not self.run.best.exists():
+            self.run.best.unlink()  # verl has removed it
 
     def _read(self) -> None:
         for path in sorted(
