@@ -6,8 +6,11 @@ import gzip
 import json
 from pathlib import Path
 
+import numpy as np
+
 from rm_gallery.core.data.samples import Message, Pair, Sample
 from rm_gallery.core.evaluate import Predictions, score_outputs
+from rm_gallery.core.judge.answer import Answer
 from rm_gallery.core.tasks import PairwiseTask, PointwiseTask
 
 
@@ -32,6 +35,23 @@ def scores(truth, predicted, prompts=None) -> Predictions:
     ]
     texts = ["no verdict" if p < 0 else f"<score>{p}</score>" for p in predicted]
     return score_outputs(PointwiseTask(), rows, texts)
+
+
+def distributions(truth, probabilities, prompts=None, mass=0.5) -> Predictions:
+    """Pointwise predictions of a judge in mode `expected`; a row whose distribution is None was too long."""
+    rows = [
+        sample_row(i, int(t), f"question {prompts[i]}" if prompts is not None else "")
+        for i, t in enumerate(truth)
+    ]
+    return score_outputs(PointwiseTask(), rows, [expected(PointwiseTask(), p, mass) for p in probabilities])
+
+
+def expected(task, probabilities, mass=0.5) -> Answer:
+    """An answer of mode `expected`."""
+    if probabilities is None:
+        return Answer(problem="overlong: 9,000 tokens")
+    verdict = task.verdicts()[int(np.argmax(probabilities))]
+    return Answer(verdict=verdict, probabilities=tuple(map(float, probabilities)), mass=mass)
 
 
 def preferences(truth, predicted) -> Predictions:

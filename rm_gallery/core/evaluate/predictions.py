@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -10,12 +11,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rm_gallery.core.data.samples import Pair, Row, Sample, conversation_text, row_name
-from rm_gallery.core.errors import ConfigError, DataError
+from rm_gallery.core.errors import ConfigError, DataError, InvalidVerdict
+from rm_gallery.core.judge.answer import UNPARSABLE, Answer
 from rm_gallery.core.tasks import Task
 
 Kind = Literal["pointwise", "pairwise"]
 Verdict = int | str
 _HEADER = ("kind", "labels")
+_LATER = ("problem", "probabilities", "mass")  # columns that older files lack
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,9 @@ class Predictions:
         truth: the row's label.
         predicted: the verdict, or None where the output held no legal one.
         reward: what the output earned; an invalid one earned the task's `invalid_reward`.
+        problem: why there is no verdict, beginning with `unparsable`, `overlong` or `failed`; "" where there is one.
+        probabilities: over `labels`, in their order, where the row was judged in a mode that gives them; else None.
+        mass: the probability of all legal verdicts together where it is known; else None.
         text: the raw output.
         query: the conversation that was judged, as one text.
         response: the response that was judged; of a pair, the first.
@@ -47,6 +53,9 @@ class Predictions:
     truth: tuple[Verdict, ...]
     predicted: tuple[Verdict | None, ...]
     reward: tuple[float, ...]
+    problem: tuple[str, ...]
+    probabilities: tuple[tuple[float, ...] | None, ...]
+    mass: tuple[float | None, ...]
     text: tuple[str, ...]
     query: tuple[str, ...]
     response: tuple[str, ...]
@@ -96,6 +105,7 @@ class Predictions:
         verdict = pa.int64() if self.kind == "pointwise" else pa.string()
         types = {"truth": verdict, "predicted": verdict, "reward": pa.float64()}
         types |= {"words": pa.int64(), "words_b": pa.int64()}
+        types |= {"probabilities": pa.list_(pa.float64()), "mass": pa.float64()}
         arrays = {name: pa.array(getattr(self, name), types.get(name, pa.string())) for name in columns()}
         header = {"rm_gallery.kind": self.kind, "rm_gallery.labels": " ".join(map(str, self.labels))}
         target = Path(path)
@@ -106,7 +116,11 @@ class Predictions:
 
     @classmethod
     def from_parquet(cls, path: str | os.PathLike[str]) -> Predictions:
-        """Read what `to_parquet` wrote. Raises `DataError` where the file is something else."""
+        """Read what `to_parquet` wrote, also before there were distributions.
+
+        Raises:
+            DataError: the file is something else.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -115,15 +129,23 @@ class Predictions:
         except (OSError, pa.ArrowInvalid) as error:
             raise DataError(f"{path} cannot be read as Parquet: {error}") from error
         header = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-        missing = [name for name in columns() if name not in table.column_names]
+        missing = [name for name in columns() if name not in (*table.column_names, *_LATER)]
         if missing or "rm_gallery.kind" not in header:
             raise DataError(f"{path} is not a file of predictions written by rmg eval (missing: {missing})")
         kind = header["rm_gallery.kind"]
         labels = header["rm_gallery.labels"].split()
+        found: dict[str, Any] = {name: table.column(name).to_pylist() for name in table.column_names}
+        for name in _LATER:  # such files hold written verdicts only
+            found.setdefault(name, [None] * len(table))
+        found["problem"] = [
+            "" if verdict is not None else problem or UNPARSABLE
+            for verdict, problem in zip(found["predicted"], found["problem"], strict=True)
+        ]
+        found["probabilities"] = [None if p is None else tuple(p) for p in found["probabilities"]]
         return cls(
             kind="pointwise" if kind == "pointwise" else "pairwise",
             labels=tuple(int(label) if kind == "pointwise" else label for label in labels),
-            **{name: tuple(table.column(name).to_pylist()) for name in columns()},
+            **{name: tuple(found[name]) for name in columns()},
         )
 
 
@@ -149,38 +171,62 @@ def task_kind(task: Task[Any]) -> Kind:
     )
 
 
-def score_outputs(task: Task[Any], rows: Sequence[Row], texts: Sequence[str]) -> Predictions:
-    """Read and reward a judge's outputs with the task's own parser and reward.
+def score_outputs(task: Task[Any], rows: Sequence[Row], answers: Sequence[str | Answer]) -> Predictions:
+    """Read and reward a judge's answers with the task's own parser and reward.
 
     Args:
         task: what was asked.
         rows: N labelled rows.
-        texts: the N raw outputs, in the same order.
+        answers: the N answers, in the same order. A text is parsed; an `Answer` brings its verdict.
 
     Raises:
-        DataError: a label is missing or bad (names the row), or the lengths differ. An output that holds no
-            legal verdict is not an error: `predicted` is None.
+        DataError: a label is missing or bad, or a distribution is not one over the task's verdicts (names the row),
+            or the lengths differ. An answer without a legal verdict is not an error: `predicted` is None.
     """
-    if len(rows) != len(texts):
-        raise DataError(f"{len(rows)} rows and {len(texts)} outputs: each row needs exactly one output")
-    kind = task_kind(task)
+    if len(rows) != len(answers):
+        raise DataError(f"{len(rows)} rows and {len(answers)} outputs: each row needs exactly one output")
+    kind, labels = task_kind(task), tuple(task.verdicts())
     table: dict[str, list[Any]] = {name: [] for name in columns()}
     first_order: dict[str, str] = {}
-    for row, text in zip(rows, texts, strict=True):
+    for row, given in zip(rows, answers, strict=True):
         truth = task.truth(row)
-        predicted, reward = task.score_text(text, truth)
+        answer = _parse(task, given) if isinstance(given, str) else given
+        _check(answer, labels, row)
+        known = answer.verdict is not None
+        reward = task.reward(answer.verdict, truth) if known else task.reward_config.invalid_reward
         values: dict[str, Any] = {
             "unique_id": row_name(row),
             "cluster": task.cluster(row),
             "truth": truth,
-            "predicted": predicted,
+            "predicted": answer.verdict,
             "reward": float(reward),
-            "text": text,
+            "problem": "" if known else answer.problem or UNPARSABLE,
+            "probabilities": answer.probabilities,
+            "mass": answer.mass,
+            "text": answer.text,
             **_content(row, kind, first_order),
         }
         for name, column in table.items():
             column.append(values[name])
-    return Predictions(kind, tuple(task.verdicts()), **{name: tuple(table[name]) for name in table})
+    return Predictions(kind, labels, **{name: tuple(table[name]) for name in table})
+
+
+def _parse(task: Task[Any], text: str) -> Answer:
+    try:
+        return Answer(verdict=task.parse(text), text=text)
+    except InvalidVerdict as error:
+        return Answer(text=text, problem=f"{UNPARSABLE}: {error}")
+
+
+def _check(answer: Answer, labels: tuple[Verdict, ...], row: Row) -> None:
+    if answer.verdict is not None and answer.verdict not in labels:
+        raise DataError(f"{row_name(row)}: the verdict {answer.verdict!r} is not one of {labels}")
+    p = answer.probabilities
+    if p is not None and (len(p) != len(labels) or min(p) < 0 or not math.isclose(sum(p), 1, abs_tol=1e-6)):
+        raise DataError(
+            f"{row_name(row)}: {p} is not a distribution over the {len(labels)} verdicts {labels}; each needs a "
+            "probability, and they must sum to 1"
+        )
 
 
 def _content(row: Row, kind: Kind, first_order: dict[str, str]) -> dict[str, Any]:

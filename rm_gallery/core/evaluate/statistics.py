@@ -7,15 +7,18 @@ comes with it. Two systems on the same rows are compared on the same draws, whic
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from rm_gallery.core.errors import DataError
+from rm_gallery.core.evaluate.agreement import Array
 from rm_gallery.core.evaluate.metrics import (
-    Array,
     cluster_sums,
     metric_names,
     metric_values,
+    no_interval,
     undefined_reason,
 )
 from rm_gallery.core.evaluate.predictions import Predictions
@@ -64,7 +67,7 @@ def estimates(predictions: Predictions, *, resamples: int = RESAMPLES, seed: int
 def paired_differences(
     predictions: Predictions, reference: Predictions, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Estimate]:
-    """`predictions - reference` for every metric, with the 95% interval of the paired difference.
+    """`predictions - reference` for every metric that both have, with the 95% interval of the paired difference.
 
     Raises:
         DataError: the two do not hold the same rows.
@@ -84,6 +87,7 @@ def paired_differences(
             len(ours),
         )
         for name, (value, n) in our_point.items()
+        if name in their_point
     }
 
 
@@ -125,9 +129,24 @@ def _replicates(predictions: Predictions, sums: Array, resamples: int, seed: int
 
 
 def _estimate(name: str, value: float, drawn: Array, n: int, prompts: int) -> Estimate:
+    if (reason := no_interval(name)) and not math.isnan(value):
+        return Estimate(value, math.nan, math.nan, n, reason)
+    return with_interval(value, drawn, n, prompts, undefined_reason(name))
+
+
+def with_interval(value: float, drawn: Array, n: int, prompts: int, undefined: str) -> Estimate:
+    """A figure with the percentiles of its replicates.
+
+    Args:
+        value: on the rows themselves.
+        drawn: (B,) the same of each resample.
+        n: what the value is over.
+        prompts: how many prompts were resampled.
+        undefined: the reason where the value is NaN.
+    """
     nan = float("nan")
     if math.isnan(value):
-        return Estimate(nan, nan, nan, n, undefined_reason(name))
+        return Estimate(nan, nan, nan, n, undefined)
     if prompts < 2:
         return Estimate(value, nan, nan, n, "no interval: every row belongs to one prompt")
     defined = drawn[~np.isnan(drawn)]
@@ -136,3 +155,58 @@ def _estimate(name: str, value: float, drawn: Array, n: int, prompts: int) -> Es
         return Estimate(value, nan, nan, n, f"no interval: undefined in {missing} of {len(drawn)} resamples")
     low, high = np.percentile(defined, [2.5, 97.5])
     return Estimate(value, float(low), float(high), n)
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """How often only one of two systems is right, and how surprising that is where both are equally good.
+
+    Attributes:
+        only_first, only_second: the number of rows where only that one is right.
+        p: two-sided and exact.
+    """
+
+    only_first: int
+    only_second: int
+    p: float
+
+
+def mcnemar(first: Sequence[float] | Array, second: Sequence[float] | Array) -> McNemar:
+    """McNemar's exact test (1947) of two systems' 0 and 1 on the same rows; rows with a NaN are left out.
+
+    Rows count as independent. Where several share a prompt, p is too small, and the interval of the paired difference
+    is what holds.
+
+    Raises:
+        DataError: the lengths differ, or something else than 0 and 1 stands there.
+    """
+    a, b = (np.asarray(side, dtype=np.float64) for side in (first, second))
+    if a.shape != b.shape:
+        raise DataError(f"McNemar's test needs the same rows judged twice, not {len(a)} and {len(b)}")
+    both = ~np.isnan(a) & ~np.isnan(b)
+    a, b = a[both], b[both]
+    if not (np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all()):
+        raise DataError(
+            "McNemar's test compares what is right or wrong in each row: 1 or 0, and nothing between"
+        )
+    only_first, only_second = int(((a == 1) & (b == 0)).sum()), int(((a == 0) & (b == 1)).sum())
+    total = only_first + only_second
+    # the binomial tail in whole numbers: exact at any size
+    tail = term = 1
+    for k in range(min(only_first, only_second)):
+        term = term * (total - k) // (k + 1)
+        tail += term
+    return McNemar(only_first, only_second, min(1.0, 2 * tail / 2**total))
+
+
+def paired_mcnemar(predictions: Predictions, reference: Predictions) -> McNemar:
+    """`mcnemar` of exact correctness, an invalid output being wrong.
+
+    Raises:
+        DataError: the two do not hold the same rows.
+    """
+    return mcnemar(_right(predictions), _right(reference.aligned_to(predictions)))
+
+
+def _right(predictions: Predictions) -> list[float]:
+    return [float(t == p) for t, p in zip(predictions.truth, predictions.predicted, strict=True)]

@@ -20,18 +20,32 @@ TITLES = {
     "mae_parsed": "MAE parsed",
     "kappa": "kappa",
     "spearman": "Spearman",
+    "kendall": "Kendall",
+    "pairwise_accuracy": "pairs",
+    "pairwise_accuracy_half": "pairs, ties ½",
+    "brier": "Brier",
+    "rps": "RPS",
+    "ece": "ECE",
+    "mass": "legal mass",
     "parse_rate": "parsed",
     "invalid": "invalid",
     "accuracy_untied": "untied acc.",
+    "two_order_accuracy": "both orders",
+    "two_order_agreement": "agree",
     "flip_rate": "flips",
     "first_position_rate": "says A",
     "macro_f1": "macro F1",
 }
-_NARROW = {
-    "pointwise": ("reward", "accuracy", "mae", "kappa", "invalid"),
-    "pairwise": ("reward", "accuracy_untied", "flip_rate", "first_position_rate", "invalid"),
+_COLUMNS = {
+    "pointwise": ("reward", "accuracy", "mae", "kappa", "invalid", "within_1", "mae_parsed", "spearman"),
+    "pairwise": (
+        *("reward", "accuracy_untied", "flip_rate", "first_position_rate", "invalid"),
+        *("accuracy", "two_order_accuracy", "macro_f1"),
+    ),
 }
+"""The first five are shown in a narrow terminal, all of these in a wide one, every metric in one that holds them."""
 _WIDE = 130
+_CELL = 14  # the width of an interval and what parts it from the next
 
 
 def print_result(console: Console, result: EvalResult) -> None:
@@ -42,8 +56,9 @@ def print_result(console: Console, result: EvalResult) -> None:
     from rich.table import Table
 
     kind = result.predictions.kind
-    names = tuple(result.metrics) if console.width >= _WIDE else _NARROW[kind]
-    names = tuple(name for name in names if name != "parse_rate")  # the invalid column says the same
+    every = tuple(name for name in result.metrics if name != "parse_rate")  # the invalid column says the same
+    shown = _COLUMNS[kind] if console.width >= _WIDE else _COLUMNS[kind][:5]
+    names = every if console.width >= _CELL * (len(every) + 1) else tuple(n for n in every if n in shown)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("")
     for name in names:
@@ -51,8 +66,7 @@ def print_result(console: Console, result: EvalResult) -> None:
     n = len(result.predictions)
     table.add_row("judge", *cells(result.metrics, names, n), style="bold")
     for found in result.baselines:
-        shown = ["-"] * len(names) if found.metrics is None else cells(found.metrics, names, n)
-        table.add_row(found.name, *shown, style="dim")
+        table.add_row(found.name, *cells(found.metrics or {}, names, n), style="dim")
     prompts = len(set(result.predictions.cluster))
     console.print(
         f"{result.model} on {result.benchmark}: {n} rows, {prompts} prompts, mode {result.mode}",
@@ -83,11 +97,13 @@ def sentences(result: EvalResult) -> list[str]:
 
 
 def cells(metrics: Mapping[str, Estimate], names: tuple[str, ...], n: int) -> list[str]:
-    """One text per metric: the value, and its interval on a second line."""
+    """One text per metric: the value, and its interval on a second line; "-" for one that is not there."""
     shown = []
     for name in names:
-        estimate = metrics[name]
-        if name == "invalid":
+        estimate = metrics.get(name)
+        if estimate is None:
+            shown.append("-")
+        elif name == "invalid":
             shown.append(f"{round(estimate.value)}\n{estimate.value / n:.1%}")
         else:
             shown.append("\n".join(figure(estimate)))

@@ -17,6 +17,7 @@ from typing import Any
 
 from rm_gallery.core.errors import ConfigError, DataError
 from rm_gallery.core.evaluate import Predictions, compute_metrics
+from rm_gallery.core.evaluate.metrics import OF_SEVERAL_ROWS
 from rm_gallery.core.evaluate.predictions import columns, task_kind
 from rm_gallery.core.tasks import Task
 
@@ -58,10 +59,15 @@ def of_validation(rows: Rows, task: Task[Any] | None) -> Figures:
         "truth": truth,
         "predicted": [predicted for predicted, _ in results],
         "reward": [reward for _, reward in results],
+        "probabilities": [None] * len(rows),
+        "mass": [None] * len(rows),
     }
     table = {name: tuple(known.get(name, [""] * len(rows))) for name in columns()}
     figures = compute_metrics(Predictions(kind, tuple(task.verdicts()), **table))
-    figures.pop("flip_rate", None)  # which rows are one pair in two orders is not in the dump
+    for (
+        name
+    ) in OF_SEVERAL_ROWS:  # which rows share a prompt, or are one pair in two orders, is not in the dump
+        figures.pop(name, None)
     figures["reward/mean"] = figures.pop("reward")
     return dict(figures)
 
