@@ -12,9 +12,8 @@ from typing import Any, Protocol
 from rm_gallery.core.data.samples import Row
 from rm_gallery.core.evaluate.predictions import Predictions, score_outputs
 from rm_gallery.core.evaluate.rows import check_rows
+from rm_gallery.core.models.fingerprint import model_fingerprint as model_fingerprint
 from rm_gallery.core.tasks import Task
-
-_WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".json", ".jinja", ".model", ".txt")
 
 Messages = list[dict[str, str]]
 
@@ -109,18 +108,6 @@ def run_evaluation(
         if progress:
             progress(sum(share[key] for key in batch))
     return score_outputs(task, rows, [texts[key] for key in keys])
-
-
-def model_fingerprint(path: str | os.PathLike[str]) -> str:
-    """What tells two saved models apart without reading them: path, and each file's size and time of change."""
-    folder = Path(path)
-    files = sorted(folder.iterdir()) if folder.is_dir() else [folder] if folder.is_file() else []
-    seen = [
-        (file.name, file.stat().st_size, file.stat().st_mtime_ns)
-        for file in files
-        if file.is_file() and file.suffix in _WEIGHTS
-    ]
-    return hashlib.sha256(repr((str(folder.resolve()), seen)).encode()).hexdigest()
 
 
 def _key(fingerprint: str, max_new_tokens: int, conversation: Messages) -> str:

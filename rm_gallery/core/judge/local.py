@@ -3,42 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from rm_gallery.core.judge.answer import MODES, Conversation
+from rm_gallery.core.judge.base import ModelJudge, Tokens
+from rm_gallery.core.models.fingerprint import model_fingerprint
+from rm_gallery.core.models.tree import Tree
 
 if TYPE_CHECKING:  # torch is loaded with the judge, not with this module
     import torch
 
-    from rm_gallery.core.tasks import Task
 
-Conversation = Sequence[dict[str, str]]
-_PROBE = "=answer="
-
-
-@dataclass(frozen=True, slots=True)
-class Distribution:
-    """A judge's probabilities of the legal verdicts.
-
-    `probabilities` are normalised over the legal verdicts; `mass` is what the model gave them together, in
-    [0, 1], of all texts it could have written.
-    """
-
-    verdicts: tuple[Any, ...]
-    probabilities: tuple[float, ...]
-    mass: float
-
-
-class LocalJudge:
+class LocalJudge(ModelJudge):
     """A causal language model and its tokenizer.
 
     Args:
         model: a transformers model, in evaluation mode, on its device.
-        tokenizer: with a chat template and padding on the left.
+        tokenizer: with a chat template.
         reasoning_model: render the chat template with `enable_thinking` on.
+        batch_size: texts written at once; a vote's samples count one by one, those of a question stay together.
+        batch_tokens: tokens encoded at once in mode `expected`.
         autocast: compute in this dtype over the model's own weights.
+        fingerprint: tells the judge from another.
     """
 
     def __init__(
@@ -48,13 +37,20 @@ class LocalJudge:
         *,
         reasoning_model: bool = False,
         batch_size: int = 16,
+        batch_tokens: int = 8192,
         autocast: torch.dtype | None = None,
+        fingerprint: str = "",
     ) -> None:
+        super().__init__(tokenizer, reasoning_model=reasoning_model, fingerprint=fingerprint)
         self.model = model
-        self.tokenizer = tokenizer
-        self.reasoning_model = reasoning_model
         self.batch_size = batch_size
+        self.batch_tokens = batch_tokens
         self.autocast = autocast
+        if model is not None:
+            from rm_gallery.core.models.shared_prefix import logit_transforms
+
+            if logit_transforms(model):  # its probabilities are not those of its head
+                self.modes = tuple(mode for mode in MODES if mode != "expected")
 
     @classmethod
     def load(
@@ -63,6 +59,7 @@ class LocalJudge:
         *,
         reasoning_model: bool | None = None,
         batch_size: int = 16,
+        batch_tokens: int = 8192,
         dtype: str = "float32",
         trust_remote_code: bool = False,
     ) -> LocalJudge:
@@ -94,106 +91,77 @@ class LocalJudge:
             load_tokenizer(path, trust_remote_code=trust_remote_code),
             reasoning_model=reasoning_model,
             batch_size=batch_size,
+            batch_tokens=batch_tokens,
             autocast=None if compute == weights else compute,
+            fingerprint=f"{model_fingerprint(path)} {compute} {reasoning_model}",
         )
 
-    def render(self, conversation: Conversation) -> str:
-        """The text of the chat template, ready for the judge's answer."""
-        return str(
-            self.tokenizer.apply_chat_template(
-                list(conversation),
-                tokenize=False,
-                add_generation_prompt=True,
-                enable_thinking=self.reasoning_model,
-            )
-        )
+    @property
+    def context(self) -> int | None:
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
-    def generate(
-        self,
-        conversations: Sequence[Conversation],
-        *,
-        max_new_tokens: int,
-    ) -> list[str]:
-        """The judge's answers by greedy decoding, in the order of `conversations`."""
+    def generate(self, conversations: Sequence[Conversation], *, max_new_tokens: int) -> list[str]:
+        """The judge's answers by greedy decoding, in the order of `conversations`, whatever their length."""
+        asked: dict[Tokens, list[int]] = {}
+        texts = [self.render(conversation) for conversation in conversations]
+        ids = self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+        for i, prompt in enumerate(ids):
+            asked.setdefault(tuple(prompt), []).append(i)
+        places = list(asked.values())
+        answers = [""] * len(texts)
+        for batch in self._write(list(asked), max_new_tokens=max_new_tokens, samples=None, seed=0):
+            for number, [text] in batch.items():
+                for i in places[number]:
+                    answers[i] = text
+        return answers
+
+    def _write(
+        self, prompts: Sequence[Tokens], *, max_new_tokens: int, samples: int | None, seed: int
+    ) -> Iterator[dict[int, list[str]]]:
         import torch
 
-        from rm_gallery.core.models.prompts import distinct_prompts
+        from rm_gallery.core.judge.sampling import draws
+        from rm_gallery.core.models.prompts import lay_out
         from rm_gallery.core.models.shared_prefix import encode_prompts
         from rm_gallery.core.models.weights import decoding
 
-        texts = [self.render(conversation) for conversation in conversations]
-        order = _batch_order(texts)
-        answers = [""] * len(texts)
+        each, device = samples or 1, self.model.device
+        order, size = _batch_order(prompts), max(1, self.batch_size // each)
         # longest first: if memory does not suffice, that shows at once
-        for batch in reversed(
-            [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
-        ):
-            inputs = self._encode([texts[i] for i in batch])
+        for batch in reversed([order[i : i + size] for i in range(0, len(order), size)]):
             with decoding(self.model), torch.no_grad(), self._precision():
-                prompts, rows = distinct_prompts(inputs["input_ids"], inputs["attention_mask"])
+                laid = lay_out([prompts[i] for i in batch], device)
+                rows = torch.arange(len(batch), device=device).repeat_interleave(each)
                 # all but the last token: `generate` takes the cache and goes on from there
-                cache, _ = encode_prompts(self.model, prompts.without_last(), rows)
+                cache, _ = encode_prompts(self.model, laid.without_last(), rows)
                 output = self.model.generate(
-                    input_ids=prompts.ids[rows],
-                    attention_mask=prompts.mask[rows],
+                    input_ids=laid.ids[rows],
+                    attention_mask=laid.mask[rows],
                     past_key_values=cache,
-                    generation_config=self._greedy(max_new_tokens),
+                    generation_config=self._plain(max_new_tokens),
+                    logits_processor=draws([prompts[i] for i in batch], samples, max_new_tokens, seed),
                 )
-            new = output[:, prompts.ids.size(1) :]
-            for i, text in zip(
-                batch, self.tokenizer.batch_decode(new, skip_special_tokens=True), strict=True
-            ):
-                answers[i] = text
-        return answers
+            texts = self.tokenizer.batch_decode(output[:, laid.ids.size(1) :], skip_special_tokens=True)
+            yield {i: texts[n * each : (n + 1) * each] for n, i in enumerate(batch)}
 
-    def distribution(self, task: Task[Any], conversation: Conversation) -> Distribution:
-        """The exact probability of each legal verdict as this judge's whole answer, no sampling.
+    def _weigh(self, prompts: Sequence[Tokens], tree: Tree) -> Iterator[dict[int, list[float]]]:
+        from rm_gallery.core.judge.expected import weigh_alone, weigh_together
+        from rm_gallery.core.models.forest import fits_forest
 
-        Each verdict's canonical text, with the end of the turn, is scored as a continuation of the prompt, which is
-        encoded once. For a judge that reasons first this is not its probability of a verdict, but that of giving it
-        without any reasoning.
-        """
-        import torch
-
-        from rm_gallery.core.models.prompts import Prompts
-        from rm_gallery.core.models.shared_prefix import score_completions
-
-        prompt = self._encode([self.render(conversation)])
-        verdicts = tuple(task.verdicts())
-        end = self._end_of_turn()
-        ends = self.tokenizer(
-            [task.format(verdict) + end for verdict in verdicts],
-            add_special_tokens=False,
-            padding=True,
-            padding_side="right",
-            return_tensors="pt",
-        ).to(self.model.device)
-        with torch.no_grad(), self._precision():
-            scores = score_completions(
-                self.model,
-                torch.zeros(len(verdicts), dtype=torch.long, device=self.model.device),
-                prompts=Prompts.plain(prompt["input_ids"], prompt["attention_mask"]),
-                completion_ids=ends["input_ids"],
-                completion_mask=ends["attention_mask"],
-            )
-        probabilities = scores.log_probs.double().sum(1).exp()
-        mass = float(probabilities.sum())
-        return Distribution(verdicts, tuple((probabilities / mass).tolist()), mass)
-
-    def _encode(self, texts: list[str]) -> Any:
-        # the chat template has written the special tokens already
-        encoded = self.tokenizer(
-            texts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
+        weighed = (
+            weigh_together(self.model, prompts, tree, self.batch_tokens)
+            if fits_forest(self.model)
+            else weigh_alone(self.model, prompts, tree)
         )
-        return {key: encoded[key].to(self.model.device) for key in ("input_ids", "attention_mask")}
+        while True:
+            # not around the loop: whoever reads the batches computes in a precision of his own
+            with self._precision():
+                batch = next(weighed, None)
+            if batch is None:
+                return
+            yield batch
 
-    def _end_of_turn(self) -> str:
-        """What the chat template writes after an answer: not the end-of-sequence token in every family."""
-        turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _PROBE}]
-        rendered = str(self.tokenizer.apply_chat_template(turns, tokenize=False))
-        return rendered.rpartition(_PROBE)[2].rstrip() or str(self.tokenizer.eos_token)
-
-    def _greedy(self, max_new_tokens: int) -> Any:
+    def _plain(self, max_new_tokens: int) -> Any:
         """Plain greedy decoding: the model's own configuration may ask for sampling or a repetition penalty,
         and the prompt holds the very tags and digits that a penalty would push down."""
         from transformers import GenerationConfig
@@ -215,17 +183,16 @@ class LocalJudge:
         return torch.autocast(self.model.device.type, self.autocast) if self.autocast else nullcontext()
 
 
-def _batch_order(texts: Sequence[str]) -> list[int]:
-    """Indices with like prompts next to each other: those that begin alike, whose beginning is then encoded once,
+def _batch_order(prompts: Sequence[Tokens]) -> list[int]:
+    """Positions with like prompts next to each other: those that begin alike, whose beginning is then encoded once,
     and among these, and their groups, like lengths, for padding costs as much as tokens."""
-    by_text = sorted(range(len(texts)), key=lambda i: texts[i])
     groups: list[list[int]] = []
-    for i in by_text:
-        before = texts[groups[-1][0]] if groups else ""
-        shared = len(os.path.commonprefix([before, texts[i]]))  # noqa: RUF071 - of texts, not of paths
-        if groups and 2 * shared > max(len(before), len(texts[i])):
+    for i in sorted(range(len(prompts)), key=lambda i: prompts[i]):
+        before = prompts[groups[-1][0]] if groups else ()
+        shared = len(os.path.commonprefix([before, prompts[i]]))  # noqa: RUF071 - of tokens, not of paths
+        if groups and 2 * shared > max(len(before), len(prompts[i])):
             groups[-1].append(i)
         else:
             groups.append([i])
-    groups.sort(key=lambda group: max(len(texts[i]) for i in group))
-    return [i for group in groups for i in sorted(group, key=lambda i: len(texts[i]))]
+    groups.sort(key=lambda group: max(len(prompts[i]) for i in group))
+    return [i for group in groups for i in sorted(group, key=lambda i: len(prompts[i]))]

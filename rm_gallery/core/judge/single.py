@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from rm_gallery.core.data.samples import Message, Pair, Sample
-from rm_gallery.core.errors import ConfigError, InvalidVerdict
-from rm_gallery.core.judge.local import Distribution, LocalJudge
+from rm_gallery.core.errors import ConfigError
+from rm_gallery.core.judge.answer import Answer
+from rm_gallery.core.judge.local import LocalJudge
 from rm_gallery.core.tasks import get_task
 from rm_gallery.core.tasks.saved import answer_length, load_saved_task
 
@@ -19,24 +20,24 @@ _BAR = 30
 class Judgment:
     """What a judge said of one question.
 
-    `verdict` is None where the text holds no legal verdict; `problem` says why. `distribution` is None for a judge
-    that reasons first: its verdict depends on reasoning that cannot be enumerated.
+    `written` is its own answer. `expected` is the distribution over `verdicts`; None for a judge that reasons first:
+    its verdict depends on reasoning that cannot be enumerated.
     """
 
-    text: str
-    verdict: Any
-    problem: str
-    distribution: Distribution | None
+    verdicts: tuple[Any, ...]
+    written: Answer
+    expected: Answer | None
 
     def to_dict(self) -> dict[str, Any]:
-        said = {"text": self.text, "verdict": self.verdict, "problem": self.problem or None}
-        if self.distribution is None:
+        written = self.written
+        said = {"text": written.text, "verdict": written.verdict, "problem": written.problem or None}
+        if self.expected is None or self.expected.probabilities is None:
             return said
-        probabilities = zip(self.distribution.verdicts, self.distribution.probabilities, strict=True)
+        probabilities = zip(self.verdicts, self.expected.probabilities, strict=True)
         return {
             **said,
             "probabilities": {str(verdict): probability for verdict, probability in probabilities},
-            "legal_mass": self.distribution.mass,
+            "legal_mass": self.expected.mass,
         }
 
 
@@ -64,28 +65,27 @@ def ask(
     turns = (Message("user", query),)
     row = Sample(turns, response, {}) if response_b is None else Pair(turns, response, response_b, "tie")
     judge = LocalJudge.load(model, dtype="auto", trust_remote_code=trust_remote_code)
-    conversation = task.messages(row.to_row())
-    [text] = judge.generate([conversation], max_new_tokens=answer_length(saved, task))
-    verdict, problem = None, ""
-    try:
-        verdict = task.parse(text)
-    except InvalidVerdict as error:
-        problem = str(error)
-    reasons = task.think or judge.reasoning_model
-    return Judgment(text, verdict, problem, None if reasons else judge.distribution(task, conversation))
+    question, length = [task.messages(row.to_row())], answer_length(saved, task)
+    [written] = judge.answer(task, question, mode="greedy", max_new_tokens=length)
+    expected = None
+    if "expected" in judge.modes and not (task.think or judge.reasoning_model):
+        [expected] = judge.answer(task, question, mode="expected", max_new_tokens=length)
+    return Judgment(tuple(task.verdicts()), written, expected)
 
 
 def describe(judgment: Judgment) -> str:
     """The judgment as lines of text, the distribution as bars."""
-    shown = judgment.text if len(judgment.text) <= 200 else judgment.text[:200] + "…"
-    head = f"verdict  {judgment.verdict}" if not judgment.problem else f"no verdict: {judgment.problem}"
-    distribution = judgment.distribution
-    if distribution is None:
+    written, expected = judgment.written, judgment.expected
+    shown = written.text if len(written.text) <= 200 else written.text[:200] + "…"
+    head = f"verdict  {written.verdict}" if not written.problem else f"no verdict: {written.problem}"
+    if expected is None or expected.probabilities is None or expected.mass is None:
         return "\n".join([f"written  {shown}", head])
-    width = max(len(str(verdict)) for verdict in distribution.verdicts)
+    width = max(len(str(verdict)) for verdict in judgment.verdicts)
     bars = [
         f"  {verdict!s:>{width}}  {probability:6.1%}  {'█' * round(_BAR * probability)}".rstrip()
-        for verdict, probability in zip(distribution.verdicts, distribution.probabilities, strict=True)
+        for verdict, probability in zip(judgment.verdicts, expected.probabilities, strict=True)
     ]
-    mass = f"(the judge gives {distribution.mass:.1%} of its probability to legal verdicts; the bars share it out)"
+    mass = (
+        f"(the judge gives {expected.mass:.1%} of its probability to legal verdicts; the bars share it out)"
+    )
     return "\n".join([f"written  {shown}", head, "", *bars, mass])

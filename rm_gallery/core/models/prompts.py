@@ -55,22 +55,22 @@ def distinct_prompts(ids: torch.Tensor, mask: torch.Tensor) -> tuple[Prompts, to
         # padding may be any token: only the mask tells it
         key = tuple(token for token, real in zip(row, keep, strict=True) if real)
         rows.append(keys.setdefault(key, len(keys)))
-    return _lay_out(list(keys), ids), torch.tensor(rows, device=ids.device)
+    return lay_out(list(keys), ids.device), torch.tensor(rows, device=ids.device)
 
 
-def _lay_out(prompts: list[tuple[int, ...]], like: torch.Tensor) -> Prompts:
+def lay_out(prompts: Sequence[tuple[int, ...]], device: torch.device) -> Prompts:
+    """Distinct prompts of at least one token, those that share a stem grouped."""
     groups, stems = _stems(prompts)
     width = max(stems)
     tail = max(len(prompt) - stem for prompt, stem in zip(prompts, stems, strict=True))
-    ids = torch.zeros(len(prompts), width + tail, dtype=like.dtype)
+    ids = torch.zeros(len(prompts), width + tail, dtype=torch.long)
     mask = torch.zeros(len(prompts), width + tail, dtype=torch.long)
     for i, (prompt, stem) in enumerate(zip(prompts, stems, strict=True)):
         for part, end in ((prompt[:stem], width), (prompt[stem:], width + tail)):
-            ids[i, end - len(part) : end] = torch.tensor(part, dtype=like.dtype)
+            ids[i, end - len(part) : end] = torch.tensor(part, dtype=torch.long)
             mask[i, end - len(part) : end] = 1
     members = torch.tensor(groups)
     firsts = torch.tensor([groups.index(group) for group in range(max(groups) + 1)])
-    device = like.device
     return Prompts(ids.to(device), mask.to(device), width, members.to(device), firsts.to(device))
 
 

@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.models.prompts import Prompts
+from rm_gallery.core.models.tree import Tree
 from rm_gallery.core.models.weights import inner_model
 
 _TOKENS_PER_CHUNK = 1024
@@ -65,10 +66,15 @@ def add_shared_prefix(model: Any) -> None:
 
 def check_logits(model: Any) -> None:
     """Refuse a model whose logits are not its head's output alone. Raises `ConfigError`."""
-    config = model.config.get_text_config()
-    present = [name for name in _LOGIT_TRANSFORMS if getattr(config, name, None) not in (None, 1.0)]
+    present = logit_transforms(model)
     if present:
         raise ConfigError(f"this model sets {', '.join(present)}: set model.shared_prefix to false for it")
+
+
+def logit_transforms(model: Any) -> list[str]:
+    """The settings by which the model changes its logits after its head."""
+    config = model.config.get_text_config()
+    return [name for name in _LOGIT_TRANSFORMS if getattr(config, name, None) not in (None, 1.0)]
 
 
 def encode_prompts(model: Any, prompts: Prompts, rows: torch.Tensor) -> tuple[Any, torch.Tensor]:
@@ -165,3 +171,19 @@ def project_labels(
         results = [checkpoint(chunk, h, y, use_reentrant=False) for h, y in pieces]
     chosen, entropy, likeliest = (torch.cat(parts) for parts in zip(*results, strict=True))
     return chosen, entropy, likeliest
+
+
+def project_edges(head: Any, hidden: torch.Tensor, tree: Tree) -> torch.Tensor:
+    """Log-probabilities (P, E) of the tree's edges behind each of P prompts, in float32.
+
+    `hidden` is (P, 1 + N, D): at the prompt's end, then at the tree's tokens. The head computes in its own dtype, also
+    under autocast: logits rounded to bfloat16 are a tenth apart, and verdicts would tie.
+    """
+    sources = torch.tensor([1 + where for where, _ in tree.edges], device=hidden.device)
+    labels = torch.tensor([token for _, token in tree.edges], device=hidden.device)
+    found = []
+    with torch.autocast(hidden.device.type, enabled=False):
+        for piece in hidden.to(head.weight.dtype).split(max(1, _TOKENS_PER_CHUNK // hidden.size(1))):
+            logits = head(piece).float()
+            found.append(logits[:, sources, labels] - logits.logsumexp(-1)[:, sources])
+    return torch.cat(found)

@@ -1,0 +1,147 @@
+"""`ModelJudge`: what judges that hold a language model share, whichever engine runs it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jinja2
+
+from rm_gallery.core.errors import ConfigError
+from rm_gallery.core.judge.answer import FAILED, MODES, Answer, Conversation, Mode
+from rm_gallery.core.judge.read import overlong, read, tally, weigh
+from rm_gallery.core.models.tree import Tree
+from rm_gallery.core.tasks.base import Task
+
+_PROBE = "=answer="
+
+Tokens = tuple[int, ...]
+
+
+class ModelJudge(ABC):
+    """A language model with a chat template.
+
+    Args:
+        tokenizer: with a chat template.
+        reasoning_model: render the chat template with `enable_thinking` on.
+        fingerprint: tells the judge from another.
+    """
+
+    modes: tuple[Mode, ...] = MODES
+
+    def __init__(self, tokenizer: Any, *, reasoning_model: bool = False, fingerprint: str = "") -> None:
+        self.tokenizer = tokenizer
+        self.reasoning_model = reasoning_model
+        self.fingerprint = fingerprint
+
+    @property
+    @abstractmethod
+    def context(self) -> int | None:
+        """How many tokens a prompt and its answer may have together; None where there is no limit."""
+
+    @abstractmethod
+    def _write(
+        self, prompts: Sequence[Tokens], *, max_new_tokens: int, samples: int | None, seed: int
+    ) -> Iterator[dict[int, list[str]]]:
+        """For distinct prompts, by position, in batches: the greedy answer, or `samples` at temperature 1."""
+
+    @abstractmethod
+    def _weigh(self, prompts: Sequence[Tokens], tree: Tree) -> Iterator[dict[int, list[float]]]:
+        """For distinct prompts, by position, in batches: the log-probability of each of the tree's texts."""
+
+    def render(self, conversation: Conversation) -> str:
+        """The text of the chat template, ready for the judge's answer."""
+        return str(
+            self.tokenizer.apply_chat_template(
+                list(conversation),
+                tokenize=False,
+                add_generation_prompt=True,
+                enable_thinking=self.reasoning_model,
+            )
+        )
+
+    def answer(
+        self,
+        task: Task[Any],
+        conversations: Sequence[Conversation],
+        *,
+        mode: Mode,
+        max_new_tokens: int,
+        samples: int = 8,
+        seed: int = 0,
+        done: Callable[[dict[int, Answer]], None] = lambda _: None,
+    ) -> list[Answer]:
+        """As `Judge.answer`. Conversations with the same prompt get the same answer, and are asked once.
+
+        A vote's random numbers come from the seed, the prompt and the sample's number, so the answers do not depend
+        on the batch, nor on what else is asked (up to rounding, which may tip a draw once in some 100,000 tokens).
+
+        Raises:
+            ConfigError: the judge cannot be asked in this mode.
+        """
+        self._check(task, mode)
+        tree = self.verdict_tree(task) if mode == "expected" else Tree()
+        room = max(map(len, tree.paths)) if mode == "expected" else max_new_tokens
+        answers: dict[int, Answer] = {}
+        asked: dict[Tokens, list[int]] = {}
+        for i, prompt in enumerate(self.encode(conversations)):
+            if isinstance(prompt, Answer):
+                answers[i] = prompt
+            elif self.context is not None and len(prompt) + room > self.context:
+                answers[i] = overlong(len(prompt), room, self.context)
+            else:
+                asked.setdefault(prompt, []).append(i)
+        if answers:
+            done(dict(answers))
+        prompts = list(asked)
+
+        def give(batch: dict[int, Answer]) -> None:
+            found = {i: answer for number, answer in batch.items() for i in asked[prompts[number]]}
+            answers.update(found)
+            done(found)
+
+        if mode == "expected":
+            for weighed in self._weigh(prompts, tree):
+                give({i: weigh(task, log_probs) for i, log_probs in weighed.items()})
+        else:
+            count = samples if mode == "vote" else None
+            for written in self._write(prompts, max_new_tokens=max_new_tokens, samples=count, seed=seed):
+                give({i: tally(task, t) if count else read(task, t[0]) for i, t in written.items()})
+        return [answers[i] for i in range(len(conversations))]
+
+    def encode(self, conversations: Sequence[Conversation]) -> list[Tokens | Answer]:
+        """The tokens of each prompt; an answer with a problem where the chat template refuses the conversation."""
+        texts: dict[int, str] = {}
+        found: dict[int, Tokens | Answer] = {}
+        for i, conversation in enumerate(conversations):
+            try:
+                texts[i] = self.render(conversation)
+            except jinja2.TemplateError as error:
+                found[i] = Answer(problem=f"{FAILED}: the chat template refuses the conversation: {error}")
+        if texts:
+            # the chat template has written the special tokens already
+            ids = self.tokenizer(list(texts.values()), add_special_tokens=False)["input_ids"]
+            found.update(zip(texts, map(tuple, ids), strict=True))
+        return [found[i] for i in range(len(conversations))]
+
+    def verdict_tree(self, task: Task[Any]) -> Tree:
+        """The canonical texts of the legal verdicts, each with the end of the turn."""
+        end = self._end_of_turn()
+        texts = [task.format(verdict) + end for verdict in task.verdicts()]
+        return Tree.of(self.tokenizer(texts, add_special_tokens=False)["input_ids"])
+
+    def _check(self, task: Task[Any], mode: Mode) -> None:
+        if mode not in self.modes:
+            raise ConfigError(f"this judge cannot be asked in mode {mode}, only in {' or '.join(self.modes)}")
+        if mode == "expected" and (task.think or self.reasoning_model):
+            raise ConfigError(
+                "this judge reasons before its verdict, and mode expected would give the probability of a verdict "
+                "without any reasoning: use vote, or greedy"
+            )
+
+    def _end_of_turn(self) -> str:
+        """What the chat template writes after an answer: not the end-of-sequence token in every family."""
+        turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _PROBE}]
+        rendered = str(self.tokenizer.apply_chat_template(turns, tokenize=False))
+        return rendered.rpartition(_PROBE)[2].rstrip() or str(self.tokenizer.eos_token)

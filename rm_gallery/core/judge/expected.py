@@ -1,0 +1,66 @@
+"""The log-probability of each legal verdict behind each prompt, exactly, without sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from rm_gallery.core.models.forest import (
+    batches,
+    encode_forest,
+    encode_root,
+    forest_attention,
+    plant,
+    root,
+)
+from rm_gallery.core.models.prompts import Prompts
+from rm_gallery.core.models.shared_prefix import project_edges, score_completions
+from rm_gallery.core.models.tree import Tree
+
+Weighed = Iterator[dict[int, list[float]]]
+
+
+def weigh_together(model: Any, prompts: Sequence[tuple[int, ...]], tree: Tree, budget: int) -> Weighed:
+    """Prompts in batches of about `budget` tokens, what they begin with alike encoded once, none padded."""
+    order = sorted(range(len(prompts)), key=lambda i: prompts[i])
+    ordered = [prompts[i] for i in order]
+    parts = batches(ordered, tree, budget)
+    rooted, cache = root(ordered) if len(parts) > 1 else 0, None
+    if rooted:
+        with torch.no_grad():
+            cache = encode_root(model, ordered[0][:rooted])
+    for part in parts:
+        with torch.no_grad(), forest_attention(model):
+            forest = plant([ordered[i] for i in part], tree, rooted=rooted, device=model.device)
+            hidden = encode_forest(model, forest, cache)
+            places = torch.cat([forest.ends.unsqueeze(1), forest.nodes], dim=1)
+            edges = project_edges(model.get_output_embeddings(), hidden[places], tree)
+        yield dict(zip((order[i] for i in part), _sums(edges, tree), strict=True))
+
+
+def weigh_alone(model: Any, prompts: Sequence[tuple[int, ...]], tree: Tree) -> Weighed:
+    """One prompt at a time, its verdicts as rows behind it: for attention of any kind."""
+    texts = [[tree.edges[edge][1] for edge in path] for path in tree.paths]
+    longest = max(map(len, texts))
+    ids = torch.tensor([text + [0] * (longest - len(text)) for text in texts], device=model.device)
+    mask = torch.tensor(
+        [[1] * len(text) + [0] * (longest - len(text)) for text in texts], device=model.device
+    )
+    for i, prompt in enumerate(prompts):
+        asked = torch.tensor([prompt], device=model.device)
+        with torch.no_grad():
+            scores = score_completions(
+                model,
+                torch.zeros(len(texts), dtype=torch.long, device=model.device),
+                prompts=Prompts.plain(asked, torch.ones_like(asked)),
+                completion_ids=ids,
+                completion_mask=mask,
+            )
+        yield {i: scores.log_probs.double().sum(1).tolist()}
+
+
+def _sums(edges: torch.Tensor, tree: Tree) -> list[list[float]]:
+    doubles = edges.double()
+    return torch.stack([doubles[:, list(path)].sum(1) for path in tree.paths], dim=1).tolist()

@@ -1,0 +1,60 @@
+"""From what a model wrote, or could have written, to an `Answer`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rm_gallery.core.errors import InvalidVerdict
+from rm_gallery.core.judge.answer import OVERLONG, UNPARSABLE, Answer
+from rm_gallery.core.tasks.base import Task
+
+DASHES = "\n-----\n"
+"""Between the samples of a vote."""
+
+
+def read(task: Task[Any], text: str) -> Answer:
+    """The verdict in one written answer."""
+    try:
+        return Answer(task.parse(text), text)
+    except InvalidVerdict as error:
+        return Answer(text=text, problem=f"{UNPARSABLE}: {error}")
+
+
+def tally(task: Task[Any], texts: Sequence[str]) -> Answer:
+    """The vote of several written answers: those that hold no legal verdict have none."""
+    verdicts = list(task.verdicts())
+    counts, problems = np.zeros(len(verdicts)), []
+    for text in texts:
+        try:
+            counts[verdicts.index(task.parse(text))] += 1
+        except InvalidVerdict as error:
+            problems.append(str(error))
+    written, legal = DASHES.join(texts), int(counts.sum())
+    if not legal:
+        problem = f"{UNPARSABLE}: none of {len(texts)} samples holds a legal verdict, the first because {problems[0]}"
+        return Answer(text=written, problem=problem, mass=0.0)
+    shares = tuple((counts / legal).tolist())
+    return Answer(verdicts[int(counts.argmax())], written, probabilities=shares, mass=legal / len(texts))
+
+
+def weigh(task: Task[Any], log_probs: Sequence[float]) -> Answer:
+    """The distribution given the log-probability of each legal verdict's canonical text."""
+    logs = np.asarray(log_probs, dtype=np.float64)
+    # relative to the largest: a judge that gives e^-800 to every verdict still prefers one
+    relative = np.exp(logs - logs.max())
+    total = relative.sum()
+    return Answer(
+        list(task.verdicts())[int(logs.argmax())],
+        probabilities=tuple((relative / total).tolist()),
+        mass=min(1.0, float(np.exp(logs.max()) * total)),  # rounding may go a hair beyond 1
+    )
+
+
+def overlong(tokens: int, answer: int, context: int) -> Answer:
+    """What a question is answered that the model has no room for."""
+    return Answer(
+        problem=f"{OVERLONG}: the prompt has {tokens} tokens, its answer up to {answer}, the model's context {context}"
+    )

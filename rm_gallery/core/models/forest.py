@@ -1,0 +1,242 @@
+"""Many prompts, and a tree of continuations behind each, encoded in one pass without padding.
+
+The tokens of a batch lie in one row. Each sees its ancestors and itself: what prompts begin with alike (a rubric, a
+query, the first response) lies there once, and so does what continuations of one prompt begin with. Only attention
+needs to know; everything else in a language model works on each token alone. So the cost is that of the distinct
+tokens, and the result equals that of each text on its own up to rounding.
+
+Attention goes block by block: the tokens that a prompt adds to the one before it, then the nodes of its tree.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from transformers import AttentionInterface
+
+from rm_gallery.core.models.tree import END, Tree, common
+from rm_gallery.core.models.weights import inner_model
+
+_NAME = "rm_gallery_forest"
+_WORTH = 16
+"""Tokens in common: fewer are encoded again, which costs less than attention in two pieces."""
+_UNKNOWN = ("sliding_window", "softcap", "s_aux", "position_bias")
+"""What an attention layer may ask for beside the plain thing."""
+
+Span = tuple[int, int]
+
+
+class Block(NamedTuple):
+    """Tokens whose attention is computed together.
+
+    `keys` are the spans of what they see, themselves last; `mask` is (queries, keys), None where each sees all of the
+    block before itself and nothing else.
+    """
+
+    queries: Span
+    keys: list[Span]
+    mask: torch.Tensor | None
+
+
+class Forest(NamedTuple):
+    """T tokens for P prompts, each with a tree of N.
+
+    Attributes:
+        ids: (T,).
+        positions: (T,), how many tokens each has before it in its own text.
+        blocks: over all tokens, in order.
+        ends: (P,), where the last token of each prompt lies.
+        nodes: (P, N), where the nodes of each tree lie.
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    blocks: tuple[Block, ...]
+    ends: torch.Tensor
+    nodes: torch.Tensor
+
+
+def shared(before: Sequence[int], prompt: Sequence[int]) -> int:
+    """How many tokens of `prompt` need not be encoded where `before` is."""
+    found = common(before, prompt)
+    return found if found >= _WORTH else 0
+
+
+def root(prompts: Sequence[Sequence[int]]) -> int:
+    """How many tokens all of the sorted `prompts` begin with, each keeping one of its own; 0 where not worth it."""
+    found = min(common(prompts[0], prompts[-1]), len(prompts[0]) - 1)
+    return found if found >= _WORTH else 0
+
+
+def batches(prompts: Sequence[Sequence[int]], tree: Tree, budget: int) -> list[range]:
+    """Cut sorted prompts into ranges whose forests have about `budget` tokens; a prompt of more is alone."""
+    found, start, load = [], 0, 0
+    for i, prompt in enumerate(prompts):
+        whole = len(prompt) + len(tree.tokens)
+        more = whole - shared(prompts[i - 1], prompt) if i > start else whole
+        if i > start and load + more > budget:
+            found.append(range(start, i))
+            start, load, more = i, 0, whole
+        load += more
+    return [*found, range(start, len(prompts))] if prompts else []
+
+
+def plant(prompts: Sequence[Sequence[int]], tree: Tree, *, rooted: int = 0, device: Any = "cpu") -> Forest:
+    """Lay out distinct prompts, sorted, so that those that begin alike are neighbours.
+
+    The first `rooted` tokens, the same in all, are in a cache already.
+    """
+    depths, inside = torch.tensor(tree.depths(), dtype=torch.long), _visible(tree)
+    ids: list[int] = []
+    positions: list[torch.Tensor] = []
+    blocks: list[Block] = []
+    ends, nodes = [], []
+    spans: list[Span] = [(0, rooted)] if rooted else []  # where the tokens of the prompt before lie
+    before: Sequence[int] = ()
+    for prompt in prompts:
+        kept = max(shared(before, prompt), rooted)
+        own = (rooted + len(ids), rooted + len(ids) + len(prompt) - kept)
+        spans = _joined(_first(spans, kept), own)
+        mask = _behind(kept, torch.ones(own[1] - own[0], own[1] - own[0], dtype=torch.bool).tril())
+        blocks.append(Block(own, spans, mask if kept else None))
+        ids += prompt[kept:]
+        positions.append(torch.arange(kept, len(prompt)))
+        ends.append(own[1] - 1 - rooted)
+        if tree.tokens:
+            leaves = (own[1], own[1] + len(tree.tokens))
+            blocks.append(Block(leaves, _joined(spans, leaves), _behind(len(prompt), inside)))
+            ids += tree.tokens
+            positions.append(len(prompt) - 1 + depths)
+        nodes.append(torch.arange(len(tree.tokens)) + (own[1] - rooted))
+        before = prompt
+    return Forest(
+        torch.tensor(ids, device=device),
+        torch.cat(positions).to(device),
+        tuple(b._replace(mask=None if b.mask is None else b.mask.to(device)) for b in blocks),
+        torch.tensor(ends, device=device),
+        torch.stack(nodes).to(device),
+    )
+
+
+def fits_forest(model: Any) -> bool:
+    """Whether the model's attention is the plain one, in all layers, and can be replaced."""
+    model = inner_model(model)
+    config = model.config.get_text_config()
+    kinds = getattr(config, "layer_types", None)
+    windowed = (
+        set(kinds) != {"full_attention"} if kinds else getattr(config, "sliding_window", None) is not None
+    )
+    softcap = getattr(config, "attn_logit_softcapping", None) is not None
+    return bool(model._supports_attention_backend) and not windowed and not softcap
+
+
+def encode_forest(model: Any, forest: Forest, cache: Any = None) -> torch.Tensor:
+    """The last hidden states (T, D). `cache` holds what the forest is rooted in, and is left as it was.
+
+    The model has to be inside `forest_attention`.
+    """
+    rooted = 0 if cache is None else cache.get_seq_length()
+    output = inner_model(model).base_model(
+        input_ids=forest.ids.unsqueeze(0),
+        position_ids=forest.positions.unsqueeze(0),
+        past_key_values=cache,
+        use_cache=cache is not None,
+        forest_blocks=forest.blocks,
+        forest_start=rooted,
+    )
+    if cache is not None:
+        cache.crop(rooted)
+    return output.last_hidden_state[0]
+
+
+def encode_root(model: Any, tokens: Sequence[int]) -> Any:
+    """The cache of what all prompts begin with, to root forests in. Outside `forest_attention`."""
+    ids = torch.tensor([list(tokens)], device=model.device)
+    return inner_model(model).base_model(input_ids=ids, use_cache=True).past_key_values
+
+
+@contextlib.contextmanager
+def forest_attention(model: Any) -> Iterator[None]:
+    """While forests are encoded: the model's attention goes by their blocks."""
+    model = inner_model(model)
+    before = model.config._attn_implementation
+    AttentionInterface.register(_NAME, _attend)
+    model.set_attn_implementation(_NAME)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+def _attend(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    forest_blocks: tuple[Block, ...],
+    forest_start: int,
+    scaling: float | None = None,
+    **asked: Any,
+) -> tuple[torch.Tensor, None]:
+    """transformers' attention interface: (1, heads, T, d) → (1, T, heads, d)."""
+    odd = [name for name in _UNKNOWN if asked.get(name) is not None]
+    if odd:
+        raise NotImplementedError(f"attention with {', '.join(odd)}: `fits_forest` should have told")
+    query, key = query.to(value.dtype), key.to(value.dtype)  # rotation has made them wider under autocast
+    heads = query.size(1) // key.size(1)
+    if heads > 1:
+        key, value = (x.repeat_interleave(heads, dim=1) for x in (key, value))
+    found = []
+    for (start, stop), spans, mask in forest_blocks:
+        found.append(
+            torch.nn.functional.scaled_dot_product_attention(
+                query[:, :, start - forest_start : stop - forest_start],
+                _pick(key, spans),
+                _pick(value, spans),
+                attn_mask=mask,
+                is_causal=mask is None,
+                scale=scaling,
+            )
+        )
+    return torch.cat(found, dim=2).transpose(1, 2), None
+
+
+def _pick(states: torch.Tensor, spans: Sequence[Span]) -> torch.Tensor:
+    pieces = [states[:, :, start:stop] for start, stop in spans]
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=2)
+
+
+def _joined(spans: Sequence[Span], more: Span) -> list[Span]:
+    if spans and spans[-1][1] == more[0]:
+        return [*spans[:-1], (spans[-1][0], more[1])]
+    return [*spans, more]
+
+
+def _first(spans: Sequence[Span], count: int) -> list[Span]:
+    """The spans of the first `count` tokens."""
+    found = []
+    for start, stop in spans:
+        if count <= 0:
+            break
+        found.append((start, min(stop, start + count)))
+        count -= stop - start
+    return found
+
+
+def _visible(tree: Tree) -> torch.Tensor:
+    """(N, N): whether the token of the row sees that of the column."""
+    seen = torch.eye(len(tree.tokens), dtype=torch.bool)
+    for node, parent in enumerate(tree.parents):
+        if parent != END:
+            seen[node] |= seen[parent]
+    return seen
+
+
+def _behind(count: int, mask: torch.Tensor) -> torch.Tensor:
+    """`mask` with `count` columns before it that everyone sees."""
+    return torch.cat([torch.ones(len(mask), count, dtype=torch.bool), mask], dim=1)
