@@ -71,13 +71,18 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What a judge made of one item: an outcome for each comparison, in order.
+    """What a judge made of one item.
 
-    `values` are its numbers for the responses where it scores (None: it gave none), and None for one that compares.
+    Attributes:
+        outcomes: one for each comparison, in order.
+        values: its numbers for the responses where it scores (None: it gave none); None for one that compares.
+        one_order: the judge was never shown the pairs swapped, as in some recorded verdicts: `swapped` is None there,
+            which is no invalid verdict, and `preferred` is `forward`.
     """
 
     outcomes: tuple[Outcome, ...]
     values: tuple[float | None, ...] | None = None
+    one_order: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,25 +159,40 @@ _REGISTRY: dict[str, type[Benchmark]] = {}
 
 
 def register_benchmark(cls: type[Benchmark]) -> type[Benchmark]:
-    """Make a benchmark known by its `name`."""
-    if _REGISTRY.setdefault(cls.name, cls) is not cls:
-        raise ConfigError(f"there are two benchmarks named {cls.name!r}")
+    """Make a benchmark known by its `name`. Raises `ConfigError` where another one has it."""
+    taken = _REGISTRY.get(cls.name)
+    # a file of one's own may be loaded twice
+    if taken is not None and (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise ConfigError(f"the benchmark name {cls.name!r} is taken by {taken.__module__}.{taken.__name__}")
+    _REGISTRY[cls.name] = cls
     return cls
 
 
 def get_benchmark(name: str) -> Benchmark:
-    """The benchmark of that name. Raises `ConfigError`, naming the nearest."""
-    import rm_gallery.gallery.benchmarks  # noqa: F401 - registers the published ones
+    """The benchmark of that name, or one's own as `module:Class` or `file.py:Class`.
 
-    if name not in _REGISTRY:
+    Raises:
+        ConfigError: there is none; names the nearest.
+    """
+    known = benchmark_names()
+    if ":" in name:
+        from rm_gallery.core.rewards import load_object
+
+        found = load_object(name)
+        if not (isinstance(found, type) and issubclass(found, Benchmark)):
+            raise ConfigError(f"benchmark {name}: expected a subclass of Benchmark, found {found!r}")
+        return found()
+    if name not in known:
         raise ConfigError(
-            f"there is no benchmark {name!r}; there are {', '.join(sorted(_REGISTRY))}.{nearest(name, list(_REGISTRY))}"
+            f"there is no benchmark {name!r}; there are {', '.join(known)}, and one's own is written "
+            f"module:Class or file.py:Class.{nearest(name, known)}"
         )
     return _REGISTRY[name]()
 
 
 def benchmark_names() -> list[str]:
     """All that `get_benchmark` takes, sorted."""
+    # the core knows no dataset: the published ones register themselves when imported
     import rm_gallery.gallery.benchmarks  # noqa: F401
 
     return sorted(_REGISTRY)

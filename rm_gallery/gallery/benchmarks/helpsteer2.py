@@ -1,0 +1,158 @@
+"""HelpSteer2 (nvidia): pairs from rated responses, and the preferences between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rm_gallery.core.data.converters import expand, marked
+from rm_gallery.core.data.samples import Message, Preferred, Sample
+from rm_gallery.core.errors import DataError
+from rm_gallery.core.evaluate.benchmarks.aggregate import Figures, Part, credit
+from rm_gallery.core.evaluate.benchmarks.base import (
+    Benchmark,
+    Comparison,
+    Item,
+    Judged,
+    Shares,
+    register_benchmark,
+)
+from rm_gallery.core.evaluate.benchmarks.reading import checked_items, located, make_item, read_rows
+from rm_gallery.gallery.data.load import HelpSteer2PairwiseConverter, HelpSteer2PointwiseConverter
+
+PROMPTS = 519
+"""Of the published validation split."""
+
+
+@register_benchmark
+class HelpSteer2(Benchmark):
+    """The two responses to each prompt as a pair; the one with the higher helpfulness is better, equal ones tie.
+
+    The rated responses by themselves (`rows`) are evaluated like any other labelled file.
+    """
+
+    name: ClassVar[str] = "helpsteer2"
+    source: ClassVar[str] = (
+        "huggingface.co/datasets/nvidia/HelpSteer2 (format); the pairs and their figures are this project's"
+    )
+    verified: ClassVar[bool] = True
+
+    def load(self, path: Path) -> list[Item]:
+        """Of a file, or of `validation.jsonl(.gz)` in a folder. A prompt with one response makes no pair."""
+        together: dict[tuple[Message, ...], list[Sample]] = {}
+        for sample in _samples(path):
+            together.setdefault(sample.input, []).append(sample)
+        return checked_items(
+            [_pair(prompt, rated) for prompt, rated in together.items() if len(rated) > 1], path
+        )
+
+    def rows(self, path: Path) -> list[dict[str, Any]]:
+        """The labelled responses, as `rmg data convert` would export them.
+
+        Raises:
+            DataError: a file is missing, or a row is not as the format has it; names file and row.
+        """
+        return [sample.to_row() for sample in _samples(path)]
+
+    def aggregate(self, items: Sequence[Item], judged: Sequence[Judged]) -> Shares:
+        note = f"{len(items)} pairs; the published validation split has {PROMPTS}."
+        figures = Figures(items, judged)
+        accuracies(figures)
+        return figures.shares("accuracy_untied", {}, [note] if len(items) != PROMPTS else [])
+
+
+@register_benchmark
+class HelpSteer2Preference(Benchmark):
+    """Annotated preferences; a strength of 0 is a tie."""
+
+    name: ClassVar[str] = "helpsteer2_preference"
+    source: ClassVar[str] = (
+        "huggingface.co/datasets/nvidia/HelpSteer2, folder preference (format); the figures are this project's"
+    )
+    verified: ClassVar[bool] = True
+
+    def load(self, path: Path) -> list[Item]:
+        """Of a file, or of `preference.jsonl(.gz)` in a folder: its rows of the split `validation`, if it has one."""
+        converter = HelpSteer2PairwiseConverter()
+        found: list[tuple[Any, Item]] = []
+        for row, place in read_rows(_file(path, "preference.jsonl")):
+            with located(place):
+                judgment = converter.parse(row)
+                pair = expand(judgment, marked(judgment))[0]
+            answers, comparison = [pair.response_a, pair.response_b], Comparison(0, 1, pair.preferred)
+            name, tags = str(pair.metadata["group"]), {"strength": str(abs(pair.strength))}
+            found.append(
+                (row.get("split"), make_item(name, _plain(pair.input), answers, [comparison], tags=tags))
+            )
+        held_out = [item for split, item in found if split == "validation"]
+        return checked_items(held_out or [item for _, item in found], path)
+
+    def aggregate(self, items: Sequence[Item], judged: Sequence[Judged]) -> Shares:
+        figures = Figures(items, judged)
+        accuracies(figures)
+        return figures.shares("accuracy_untied", {})
+
+
+def accuracies(figures: Figures) -> list[Part]:
+    """Add the figures of pairs that may tie, over comparisons, as means over the orders; return the first's entries.
+
+    `accuracy_untied` is over the pairs that are labelled A or B, where a tie is wrong; `accuracy_untied_half` counts
+    it half right there. `accuracy` is three-way, over all pairs.
+    """
+    cases = list(zip(figures.items, figures.judged, strict=True))
+    untied = [_untied(item, found, 0.0) for item, found in cases]
+    figures.add("accuracy_untied", untied)
+    figures.add("accuracy_untied_half", [_untied(item, found, 0.5) for item, found in cases])
+    figures.add("accuracy", [_three_way(item, found) for item, found in cases])
+    return untied
+
+
+def _three_way(item: Item, found: Judged) -> Part:
+    right = sum(credit(found, i, comparison.truth) for i, comparison in enumerate(item.comparisons))
+    return right, float(len(item.comparisons))
+
+
+def _untied(item: Item, found: Judged, tie: float) -> Part:
+    untied = [(i, c.truth) for i, c in enumerate(item.comparisons) if c.truth != "tie"]
+    return sum(credit(found, i, truth, tie=tie) for i, truth in untied), float(len(untied))
+
+
+def _samples(path: Path) -> list[Sample]:
+    converter = HelpSteer2PointwiseConverter()
+    samples: list[Sample] = []
+    for row, place in read_rows(_file(path, "validation.jsonl")):
+        with located(place):
+            judgment = converter.parse(row)
+            samples += expand(judgment, marked(judgment))
+    return samples
+
+
+def _pair(prompt: tuple[Message, ...], rated: Sequence[Sample]) -> Item:
+    labels = [sample.labels["helpfulness"] for sample in rated]
+    comparisons = [
+        Comparison(i, j, _better(labels[i], labels[j])) for i, j in combinations(range(len(rated)), 2)
+    ]
+    tags = {"helpfulness": " ".join(map(str, labels))}
+    return make_item(
+        rated[0].unique_id, _plain(prompt), [sample.response for sample in rated], comparisons, tags=tags
+    )
+
+
+def _better(first: int, second: int) -> Preferred:
+    return "tie" if first == second else "A" if first > second else "B"
+
+
+def _plain(turns: Sequence[Message]) -> list[Mapping[str, str]]:
+    return [turn.to_dict() for turn in turns]
+
+
+def _file(path: Path, name: str) -> Path:
+    """The file of that name in a folder, packed or not."""
+    if not path.is_dir():
+        return path
+    for file in (path / name, path / f"{name}.gz"):
+        if file.is_file():
+            return file
+    raise DataError(f"{path} holds no {name} and no {name}.gz; name the file itself")
