@@ -54,7 +54,6 @@ def weigh(task: Task[Any], log_probs: Sequence[float]) -> Answer:
 
 
 def overlong(tokens: int, answer: int, context: int) -> Answer:
-    """What a question is answered that the model has no room for."""
-    return Answer(
-        problem=f"{OVERLONG}: the prompt has {tokens} tokens, its answer up to {answer}, the model's context {context}"
-    )
+    """What a question is answered that the model has no room for; `answer` is how long a written one may become."""
+    more = f" and its answer up to {answer}" if answer else ""
+    return Answer(problem=f"{OVERLONG}: the prompt has {tokens} tokens{more}, the model's context {context}")

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from rm_gallery.core.errors import ConfigError
 
@@ -54,11 +54,11 @@ def convert_gguf(source: Path, folder: Path, notes: Mapping[str, str] | None = N
     return folder
 
 
-def load_tokenizer(path: str | Path, *, trust_remote_code: bool = False) -> Any:
+def load_tokenizer(path: str | Path, *, trust_remote_code: bool = False, chat: bool = True) -> Any:
     """The tokenizer of a folder or hub id, padding on the left.
 
     Raises:
-        ConfigError: there is none at `path`, or it has no chat template.
+        ConfigError: there is none at `path`, or it has no chat template where `chat` asks for one.
     """
     path = _place(path)
     try:
@@ -68,7 +68,7 @@ def load_tokenizer(path: str | Path, *, trust_remote_code: bool = False) -> Any:
             )
     except (OSError, ValueError) as error:
         raise ConfigError(_not_found("tokenizer", path, error)) from None
-    if not tokenizer.chat_template:
+    if chat and not tokenizer.chat_template:
         raise ConfigError(f"the tokenizer at {path} has no chat template: use an instruction-tuned model")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # padding is told by the attention mask, never by the id
@@ -81,10 +81,12 @@ def load_model(
     dtype: torch.dtype = torch.float32,
     attention: str | None = None,
     trust_remote_code: bool = False,
+    classifier: bool = False,
 ) -> Any:
     """A causal language model from a folder or hub id; LoRA adapters are merged into their base in memory.
 
-    `attention` is transformers' `attn_implementation`; None leaves the choice to it.
+    `attention` is transformers' `attn_implementation`; None leaves the choice to it. With `classifier`, a sequence
+    classifier.
 
     Raises:
         ConfigError: there is none at `path`.
@@ -96,11 +98,17 @@ def load_model(
     try:
         with quiet_transformers():
             if (Path(path) / "adapter_config.json").is_file():
-                from peft import AutoPeftModelForCausalLM
+                import peft
 
-                _place(json.loads((Path(path) / "adapter_config.json").read_text())["base_model_name_or_path"])
-                return AutoPeftModelForCausalLM.from_pretrained(path, **options).merge_and_unload()
-            return AutoModelForCausalLM.from_pretrained(path, **options)
+                adapter = json.loads((Path(path) / "adapter_config.json").read_text())
+                _place(adapter["base_model_name_or_path"])
+                if classifier:
+                    options["num_labels"] = 1  # the base knows nothing of the head
+                kind = "SequenceClassification" if classifier else "CausalLM"
+                adapted = getattr(peft, f"AutoPeftModelFor{kind}")
+                return adapted.from_pretrained(path, **options).merge_and_unload()
+            whole = AutoModelForSequenceClassification if classifier else AutoModelForCausalLM
+            return whole.from_pretrained(path, **options)
     except (OSError, ValueError) as error:
         raise ConfigError(_not_found("model", path, error)) from None
 

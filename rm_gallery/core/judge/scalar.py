@@ -1,0 +1,206 @@
+"""`ScalarJudge`: a sequence classifier with one label, as a Bradley-Terry head is, that scores a response."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rm_gallery.core.data.samples import Message, conversation_text
+from rm_gallery.core.errors import ConfigError
+from rm_gallery.core.judge.answer import FAILED, Answer, Conversation
+from rm_gallery.core.judge.read import overlong
+from rm_gallery.core.models.fingerprint import model_fingerprint
+
+if TYPE_CHECKING:
+    import torch
+
+_ARCHITECTURE = "ForSequenceClassification"
+_UNLIMITED = 10**9
+"""A tokenizer without a limit gives one beyond this."""
+
+
+def is_scalar_model(path: str | Path) -> bool:
+    """Whether the folder or hub id holds a sequence classifier, whole or as adapters, by its configuration alone."""
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        return _on_hub(str(path))
+    for name in ("config.json", "adapter_config.json"):
+        try:
+            config = json.loads((folder / name).read_bytes())
+        except (OSError, ValueError):
+            continue
+        architectures = config.get("architectures") or []
+        return config.get("task_type") == "SEQ_CLS" or any(a.endswith(_ARCHITECTURE) for a in architectures)
+    return False
+
+
+class ScalarJudge:
+    """A sequence classifier with one label and its tokenizer.
+
+    A decoder is given the conversation by its chat template; an encoder, whose tokenizer has none, the pair of what
+    comes before the response, as plain text, and the response.
+
+    Args:
+        model: in evaluation mode, on its device.
+        batch_tokens: tokens encoded at once, padding included.
+        autocast: compute in this dtype over the model's own weights.
+        fingerprint: tells the judge from another.
+
+    Raises:
+        ConfigError: the model has several labels.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        batch_tokens: int = 8192,
+        autocast: torch.dtype | None = None,
+        fingerprint: str = "",
+    ) -> None:
+        labels = model.config.num_labels
+        if labels != 1:
+            raise ConfigError(
+                f"this sequence classifier has {labels} labels; one that scores responses has one"
+            )
+        self.model = model
+        self.tokenizer = tokenizer
+        self.batch_tokens = batch_tokens
+        self.autocast = autocast
+        self.fingerprint = fingerprint
+        cached = "use_cache" in inspect.signature(model.forward).parameters
+        self._options = {"use_cache": False} if cached else {}
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        batch_tokens: int = 8192,
+        dtype: str = "float32",
+        trust_remote_code: bool = False,
+    ) -> ScalarJudge:
+        """Load a folder or hub id; `dtype` as for `LocalJudge`.
+
+        Raises:
+            ConfigError: there is no model at `path`, or it has several labels.
+            MissingDependency: the `train` extra is not installed.
+        """
+        from rm_gallery.core.models.require import require
+
+        require("train", "torch", "transformers")
+        import torch
+
+        from rm_gallery.core.models.weights import default_device, load_model, load_tokenizer, resolve_dtype
+
+        device, compute = default_device(), resolve_dtype(dtype)
+        weights = torch.float32 if device.type == "cpu" else compute
+        model = load_model(path, dtype=weights, trust_remote_code=trust_remote_code, classifier=True)
+        return cls(
+            model.to(device).eval(),
+            load_tokenizer(path, trust_remote_code=trust_remote_code, chat=False),
+            batch_tokens=batch_tokens,
+            autocast=None if compute == weights else compute,
+            fingerprint=f"{model_fingerprint(path)} {compute}",
+        )
+
+    @property
+    def context(self) -> int | None:
+        """How many tokens a text may have; None where there is no limit."""
+        model = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        # an encoder may keep some of its positions to itself: there the tokenizer knows
+        limits = [n for n in (model, self.tokenizer.model_max_length) if n and n < _UNLIMITED]
+        return min(limits, default=None)
+
+    def score(
+        self,
+        conversations: Sequence[Conversation],
+        *,
+        done: Callable[[dict[int, Answer]], None] = lambda _: None,
+    ) -> list[Answer]:
+        """As `Scorer.score`: the model's own number for the last turn of each conversation."""
+        answers: dict[int, Answer] = {}
+        encoded: dict[int, dict[str, list[int]]] = {}
+        for i, conversation in enumerate(conversations):
+            if not conversation or conversation[-1]["role"] != "assistant":
+                answers[i] = Answer(
+                    problem=f"{FAILED}: the conversation does not end with an assistant's response"
+                )
+                continue
+            encoded[i] = self._encode(conversation)
+            length = len(encoded[i]["input_ids"])
+            if self.context is not None and length > self.context:
+                answers[i] = overlong(length, 0, self.context)
+                del encoded[i]
+        if answers:
+            done(dict(answers))
+        for batch in self._batches({i: len(inputs["input_ids"]) for i, inputs in encoded.items()}):
+            found = dict(zip(batch, self._forward([encoded[i] for i in batch]), strict=True))
+            scored = {i: Answer(score=score) for i, score in found.items()}
+            answers.update(scored)
+            done(scored)
+        return [answers[i] for i in range(len(conversations))]
+
+    def _encode(self, conversation: Conversation) -> dict[str, list[int]]:
+        if self.tokenizer.chat_template:
+            text = self.tokenizer.apply_chat_template(list(conversation), tokenize=False)
+            return dict(self.tokenizer(text, add_special_tokens=False))  # the template has written them
+        turns = [Message(turn["role"], turn["content"]) for turn in conversation[:-1]]
+        return dict(self.tokenizer(conversation_text(turns), conversation[-1]["content"]))
+
+    def _batches(self, lengths: dict[int, int]) -> Iterator[list[int]]:
+        """Longest first, like lengths together: padding costs as much as tokens."""
+        batch: list[int] = []
+        for i in sorted(lengths, key=lambda i: -lengths[i]):
+            if batch and lengths[batch[0]] * (len(batch) + 1) > self.batch_tokens:
+                yield batch
+                batch = []
+            batch.append(i)
+        if batch:
+            yield batch
+
+    def _forward(self, texts: Sequence[dict[str, list[int]]]) -> list[float]:
+        import torch
+
+        width = max(len(text["input_ids"]) for text in texts)
+        config = self.model.config.get_text_config()
+        own = config.pad_token_id
+        # A decoder scores at the last token that is not this one. Without one, at the last: any token will do that
+        # is in none of the texts.
+        present = {token for text in texts for token in text["input_ids"]}
+        pad = own if own is not None else next(i for i in range(config.vocab_size) if i not in present)
+        fill = {"input_ids": pad, "token_type_ids": self.tokenizer.pad_token_type_id}
+        inputs = {
+            name: torch.tensor(
+                [text[name] + [fill.get(name, 0)] * (width - len(text[name])) for text in texts],
+                device=self.model.device,
+            )
+            for name in texts[0]
+        }
+        config.pad_token_id = pad
+        try:
+            with torch.no_grad(), self._precision():
+                logits = self.model(**inputs, **self._options).logits
+        finally:
+            config.pad_token_id = own
+        return [float(score) for score in logits.float().squeeze(-1).tolist()]
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        import torch
+
+        return torch.autocast(self.model.device.type, self.autocast) if self.autocast else nullcontext()
+
+
+def _on_hub(name: str) -> bool:
+    try:
+        from transformers import AutoConfig
+
+        config = AutoConfig.from_pretrained(name)
+    except (ImportError, OSError, ValueError):
+        return False  # whoever loads it says what is missing
+    return any(a.endswith(_ARCHITECTURE) for a in config.architectures or [])
