@@ -47,7 +47,7 @@ def test_the_labels_of_the_evaluated_rows_change_no_fitted_answer():
     rows = [sample_row(i, 0, response=words[i % 4]) for i in range(20)]
     other = [sample_row(i, 4, response=words[i % 4]) for i in range(20)]
     one, two = by_name(PointwiseTask(), rows, train), by_name(PointwiseTask(), other, train)
-    assert set(one) == {"majority", "best_constant", "length", "tfidf"}
+    assert set(one) == {"majority", "best_constant", "prior", "length", "tfidf"}
     for name, found in one.items():
         assert found.predictions.predicted == two[name].predictions.predicted, name
 

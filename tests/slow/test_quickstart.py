@@ -28,7 +28,7 @@ def test_the_quickstart_leaves_what_the_readme_says(smollm2: Path, tmp_path: Pat
     assert done.returncode == 0, done.stderr[-3000:]
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     assert REPORTED <= set(summary["before"]) == set(summary["after"])
-    assert {"majority", "best_constant", "length", "tfidf"} == set(summary["baselines"])
+    assert {"majority", "best_constant", "prior", "length", "tfidf"} == set(summary["baselines"])
     for figures in (summary["after"], summary["baselines"]["best_constant"], summary["baselines"]["tfidf"]):
         assert {"value", "low", "high", "n"} <= set(figures["reward"])
     assert set(summary["difference_to_best_constant"]) >= {"value", "low", "high"}

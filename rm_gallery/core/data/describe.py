@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,14 +9,16 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from rm_gallery.core import trivial
 from rm_gallery.core.data.converters import BadRow
 from rm_gallery.core.data.hashing import HashSet, prompt_hash
 from rm_gallery.core.data.report import histogram
 from rm_gallery.core.data.samples import Pair, Row, Sample
 from rm_gallery.core.data.sources import FileSource, find_files
 from rm_gallery.core.errors import DataError
+from rm_gallery.core.rewards import exp_decay
 
-_K, _MAX_ERROR = 2.0, 4.0
+_SCALE = range(5)
 
 
 def describe_files(paths: Iterable[str | Path]) -> dict[str, Any]:
@@ -127,9 +128,10 @@ class _Description:
             self._labels[name][value] += 1
 
     def _pairwise(self) -> dict[str, Any]:
-        label, count = max(self._labels["preferred"].items(), key=lambda item: (item[1], item[0]))
+        counts = self._labels["preferred"]
+        label = trivial.majority(counts, ("A", "B", "tie"))
         return {
-            "majority": {"label": label, "accuracy": count / self.rows},
+            "majority": {"label": label, "accuracy": counts[label] / self.rows},
             "longer_is_better": _accuracy(self._longer),
         }
 
@@ -138,19 +140,12 @@ class _Description:
         total = sum(scores.values())
         if not total:
             return {}
-        majority = max(scores, key=lambda score: (scores[score], -score))
-        rewards = {
-            constant: sum(
-                count * math.exp(-_K * abs(constant - score) / _MAX_ERROR) for score, count in scores.items()
-            )
-            / total
-            for constant in range(int(_MAX_ERROR) + 1)
-        }
-        best = max(rewards, key=lambda constant: rewards[constant])
+        majority = trivial.majority(scores, sorted(scores))
+        best, reward = trivial.best_constant(scores, sorted({*scores, *_SCALE}), exp_decay)
         return {
             "label": self._target,
             "majority": {"label": majority, "accuracy": scores[majority] / total},
-            "best_constant_reward": {"label": best, "reward": rewards[best]},
+            "best_constant_reward": {"label": best, "reward": reward},
             "longer_is_better": _accuracy(self._longer_pointwise()),
         }
 
@@ -178,10 +173,8 @@ class _Description:
 
 def _agreement(pair: Pair) -> float:
     """1 where the longer response is the preferred one, 0.5 where they are as long, else 0."""
-    difference = len(pair.response_b) - len(pair.response_a)
-    if not difference:
-        return 0.5
-    return float((difference > 0) == (pair.preferred == "B"))
+    longer = trivial.longer(pair.response_a, pair.response_b)
+    return 0.5 if longer == "tie" else float(longer == pair.preferred)
 
 
 def _accuracy(outcomes: Counter[float]) -> dict[str, Any]:

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from rm_gallery.core import trivial
 from rm_gallery.core.data.samples import Pair, Row, Sample, conversation_text
 from rm_gallery.core.errors import MissingDependency
 from rm_gallery.core.evaluate.predictions import Kind, Predictions, Verdict, score_outputs, task_kind
+from rm_gallery.core.judge.answer import Answer
 from rm_gallery.core.tasks import Task
 
 ON_EVALUATED = "chosen on the evaluated rows: an upper bound for a constant"
@@ -28,7 +30,7 @@ class Baseline:
     """One trivial predictor's answers to the evaluated rows.
 
     Attributes:
-        name: `majority`, `best_constant`, `length` or `tfidf`.
+        name: `majority`, `best_constant`, `prior`, `length` or `tfidf`.
         rule: what it does, in words a reader of the table understands.
         predictions: its answers, or None where it was not computed.
         note: how it departs from "fitted on the training rows", or why it was not computed; else "".
@@ -45,10 +47,11 @@ def compute_baselines(
 ) -> tuple[Baseline, ...]:
     """The trivial predictors of a task on the evaluated rows.
 
-    `majority`: the most frequent label. `best_constant`: the verdict with the highest mean reward. `length`:
-    for scores the best constant of each decile of the response's length in words, for pairs the longer
-    response in characters (a tie where both are as long). `tfidf`: TF-IDF of query and response with logistic regression,
-    for scores only.
+    `majority`: the most frequent label. `best_constant`: the verdict with the highest mean reward. `prior`: the shares of
+    the labels as its distribution, the one to compare a judge's distribution with; its verdict is the majority's.
+    `length`: for scores the best constant of each decile of the response's length in words, for pairs the longer
+    response in characters (a tie where both are as long). `tfidf`: TF-IDF of query and response with logistic
+    regression, for scores only.
 
     Args:
         task: the task, whose reward decides what "best" is.
@@ -60,21 +63,24 @@ def compute_baselines(
         DataError: a label of `rows` or `train` is missing or bad.
     """
     kind = task_kind(task)
-    constants = train or rows
+    counts = Counter(task.truth(row) for row in train or rows)
     note = "" if train else ON_EVALUATED
-    majority, best = _majority(task, constants), _best_constant(task, constants)
+    majority, best = trivial.majority(counts, task.verdicts()), _best_constant(task, counts)
     found = [
         Baseline(
             "majority", f"always {majority}, the most frequent label", _always(task, rows, majority), note
         ),
         Baseline("best_constant", f"always {best}, the best constant", _always(task, rows, best), note),
+        Baseline("prior", f"the shares of the labels, so {majority}", _prior(task, rows, counts), note),
     ]
     if kind == "pairwise":
         found.append(
             Baseline(
                 "length",
                 "the longer response, in characters",
-                _apply(task, rows, [_longer(row) for row in rows]),
+                _apply(
+                    task, rows, [trivial.longer(p.response_a, p.response_b) for p in map(Pair.from_row, rows)]
+                ),
             )
         )
         return tuple(found)
@@ -85,7 +91,7 @@ def compute_baselines(
 
 def baseline_names(kind: Kind) -> tuple[str, ...]:
     """The baselines of a kind of task, in the order in which they are shown."""
-    return ("majority", "best_constant", "length", *(("tfidf",) if kind == "pointwise" else ()))
+    return ("majority", "best_constant", "prior", "length", *(("tfidf",) if kind == "pointwise" else ()))
 
 
 def _apply(task: Task[Any], rows: Sequence[Row], verdicts: Sequence[Verdict]) -> Predictions:
@@ -96,27 +102,17 @@ def _always(task: Task[Any], rows: Sequence[Row], verdict: Verdict) -> Predictio
     return _apply(task, rows, [verdict] * len(rows))
 
 
-def _majority(task: Task[Any], rows: Sequence[Row]) -> Verdict:
-    counts = Counter(task.truth(row) for row in rows)
-    verdicts: Sequence[Verdict] = task.verdicts()
-    return max(verdicts, key=lambda verdict: counts[verdict])  # the first of the scale where counts tie
+def _best_constant(task: Task[Any], counts: Counter[Verdict]) -> Verdict:
+    best: Verdict = trivial.best_constant(counts, task.verdicts(), task.reward)[0]
+    return best
 
 
-def _best_constant(task: Task[Any], rows: Sequence[Row]) -> Verdict:
-    counts = Counter(task.truth(row) for row in rows)
-    return _best_verdict(task, counts)
-
-
-def _best_verdict(task: Task[Any], counts: Counter[Verdict]) -> Verdict:
-    """The verdict with the highest total reward against labels with these counts."""
-    verdicts: Sequence[Verdict] = task.verdicts()
-    return max(verdicts, key=lambda v: sum(n * task.reward(v, truth) for truth, n in sorted(counts.items())))
-
-
-def _longer(row: Row) -> Verdict:
-    pair = Pair.from_row(row)
-    a, b = len(pair.response_a), len(pair.response_b)
-    return "tie" if a == b else "A" if a > b else "B"
+def _prior(task: Task[Any], rows: Sequence[Row], counts: Counter[Verdict]) -> Predictions:
+    verdict = trivial.majority(counts, task.verdicts())
+    shares = tuple(counts[label] / counts.total() for label in task.verdicts())
+    return score_outputs(
+        task, rows, [Answer(verdict, task.format(verdict), probabilities=shares)] * len(rows)
+    )
 
 
 def _fit_length(task: Task[Any]) -> _Fit:
@@ -125,8 +121,8 @@ def _fit_length(task: Task[Any]) -> _Fit:
         counts: list[Counter[Verdict]] = [Counter() for _ in range(len(edges) + 1)]
         for row in rows:
             counts[int(np.searchsorted(edges, _words(row)))][task.truth(row)] += 1
-        overall = _best_constant(task, rows)
-        best = [_best_verdict(task, count) if count else overall for count in counts]
+        overall = _best_constant(task, sum(counts, Counter()))
+        best = [_best_constant(task, count) if count else overall for count in counts]
         return lambda row: best[int(np.searchsorted(edges, _words(row)))]
 
     return fit
