@@ -57,7 +57,7 @@ def test_every_figure_is_what_its_definition_counts(rows):
         "flip_rate": share([f != s for _, f, s in pairs if f and s]),
         "first_position_rate": share([x == "A" for x in shown if x in ("A", "B")]),
         "two_order_accuracy": share([f == t and s == t for t, f, s in pairs]),
-        "inconsistent_rate": share([not (f == s and f in ("A", "B")) for _, f, s in pairs]),
+        "inconsistent_rate": share([f != s for _, f, s in pairs]),
         "reversal_rate": share([{f, s} == {"A", "B"} for _, f, s in pairs]),
         "tie_rate": share([x == "tie" for x in shown]),
         "invalid_rate": share([x is None for x in shown]),

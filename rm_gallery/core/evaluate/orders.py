@@ -73,7 +73,7 @@ def _counts(item: Item, judged: Judged) -> list[tuple[int, int]]:
         (sum(o.forward != o.swapped for o in legal), len(legal)),
         first,
         (right, size),
-        (sum(not _agree(o) for o in outcomes), size),
+        (sum(o.forward != o.swapped for o in outcomes), size),
         (sum(o.forward != o.swapped for o in outcomes if _decided(o)), size),
         *of_verdicts,
     ]
@@ -81,7 +81,3 @@ def _counts(item: Item, judged: Judged) -> list[tuple[int, int]]:
 
 def _decided(outcome: Outcome) -> bool:
     return outcome.forward in DECIDED and outcome.swapped in DECIDED
-
-
-def _agree(outcome: Outcome) -> bool:
-    return _decided(outcome) and outcome.forward == outcome.swapped

@@ -13,7 +13,6 @@ from rm_gallery.core.evaluate.benchmarks.aggregate import (
     Figures,
     gaps,
     part_note,
-    scores,
     verdicts,
     whole_or_part,
 )
@@ -56,23 +55,15 @@ class JudgeBench(Benchmark):
         figures = Figures(items, judged)
         right = [_right(item, found) for item, found in zip(items, judged, strict=True)]
         models = Counter(item.tags["response_model"] for item in items)
-        missing = gaps(models.elements(), {model: SPLITS.get(model, 0) for model in models})
-        if missing is None and len(models) > 1:
-            missing = f"the pairs of {' and '.join(models)} together"
+        missing = gaps(models.elements(), {model: SPLITS[model] for model in models if model in SPLITS})
+        if len(models) > 1 or not models.keys() <= SPLITS.keys():
+            missing = missing or f"responses of {' and '.join(models)}"
         headline = whole_or_part("overall", missing)
         figures.add(headline, right)
         figures.add_by_tag(
             "category", right, {name: whole_or_part(name, missing) for name in CATEGORIES.values()}
         )
-        ties = scores(judged) and sum(found.outcomes[0].preferred == "tie" for found in judged)
-        notes = [
-            part_note("JudgeBench", missing),
-            f"{ties} pairs have equal scores and count as not right; the publisher's reward models call such a "
-            "pair B>A."
-            if ties
-            else None,
-        ]
-        return figures.shares(headline, {}, notes)
+        return figures.shares(headline, {}, [part_note("JudgeBench", missing)])
 
 
 def _item(row: Row, _: Place) -> Item:

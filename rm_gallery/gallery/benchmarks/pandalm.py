@@ -80,7 +80,9 @@ def _shares(items: Sequence[Item], judged: Sequence[Judged], missing: Preferred 
     headline = whole_or_part("accuracy", part)
     figures.add(headline, [g.count(t) / len(g) for g, t in zip(given, truths, strict=True)])
     names: dict[Preferred, str] = {
-        label: whole_or_part(name, part) for label, name in (("A", "first"), ("B", "second"), ("tie", "tie"))
+        "A": whole_or_part("first", part),
+        "B": whole_or_part("second", part),
+        "tie": whole_or_part("tie", part),
     }
     for label, name in names.items():
         right = [g.count(t) * (t == label) for g, t in zip(given, truths, strict=True)]
