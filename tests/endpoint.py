@@ -194,6 +194,11 @@ class Endpoint:
         """Requests so far."""
         return len(self.requests)
 
+    @property
+    def at_once(self) -> int:
+        """Requests that are under way."""
+        return self._at_once
+
     def completion(self, body: Body) -> Body:
         """What a server answers to this request."""
         replies = [self.answer(body) for _ in range(1 if self.ignores_n else body.get("n", 1))]

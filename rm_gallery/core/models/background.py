@@ -10,7 +10,7 @@ import asyncio
 import os
 import queue
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -42,10 +42,10 @@ def wait(coroutine: Coroutine[Any, Any, T]) -> T:
 
 def stream(
     ask: Callable[[int], Coroutine[Any, Any, T]], positions: Iterable[int], *, width: int
-) -> Iterator[dict[int, T]]:
+) -> Generator[dict[int, T], None, None]:
     """Run `ask(position)` for all positions, `width` at a time, and yield the results as they come, by position.
 
-    An exception of one ends all and is raised; so does leaving the iteration early.
+    An exception of one ends all and is raised; so does closing the generator.
     """
     results: queue.SimpleQueue[tuple[int, T] | None] = queue.SimpleQueue()
     left = iter(positions)
