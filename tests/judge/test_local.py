@@ -1,11 +1,10 @@
-"""A local judge: greedy answers in order, and the exact distribution over verdicts."""
+"""A local judge as a folder with a card, and one question to it. How it can be asked: test_modes.py."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
-import torch
 
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.judge import LocalJudge
@@ -43,30 +42,6 @@ def test_greedy_ignores_the_models_own_sampling_settings(tiny_model, tmp_path):
     assert plain == other
 
 
-@pytest.mark.parametrize("task", [PointwiseTask(), PairwiseTask()], ids=lambda task: task.name)
-def test_the_distribution_is_that_of_the_plain_computation(tiny_model, task):
-    judge = LocalJudge.load(tiny_model)
-    [conversation] = conversations("how good?")
-    found = judge.distribution(task, conversation)
-    prompt = judge.tokenizer(judge.render(conversation), add_special_tokens=False, return_tensors="pt")[
-        "input_ids"
-    ]
-    expected = []
-    for verdict in task.verdicts():
-        answer = judge.tokenizer(
-            task.format(verdict) + "<|end|>", add_special_tokens=False, return_tensors="pt"
-        )
-        with torch.no_grad():
-            logits = judge.model(torch.cat([prompt, answer["input_ids"]], 1)).logits[
-                0, prompt.size(1) - 1 : -1
-            ]
-        scores = logits.double().log_softmax(-1).gather(-1, answer["input_ids"][0].unsqueeze(-1))
-        expected.append(scores.sum().exp().item())
-    assert found.mass == pytest.approx(sum(expected), rel=1e-4)
-    assert found.probabilities == pytest.approx([p / sum(expected) for p in expected], rel=1e-4)
-    assert sum(found.probabilities) == pytest.approx(1)
-
-
 def test_the_card_carries_task_and_length(tiny_model, tmp_path):
     save_task(tmp_path, "pairwise", PairwiseTask(think=True), max_response_length=12)
     saved = load_saved_task(tmp_path)
@@ -86,7 +61,7 @@ def test_a_judge_of_one_kind_is_not_asked_the_other(tiny_model, tmp_path):
     with pytest.raises(ConfigError, match="--response-b"):
         ask(folder, "q", "a")
     judgment = ask(folder, "q", "a", "b")
-    assert judgment.verdict is None
+    assert judgment.written.verdict is None
     assert "no verdict" in describe(judgment)
     assert set(judgment.to_dict()["probabilities"]) == {"A", "B", "tie"}
 

@@ -148,7 +148,7 @@ def encode_forest(model: Any, forest: Forest, cache: Any = None) -> torch.Tensor
         forest_start=rooted,
     )
     if cache is not None:
-        cache.crop(rooted)
+        cache.crop(-len(forest.ids))
     return output.last_hidden_state[0]
 
 
