@@ -38,12 +38,20 @@ def scores(truth, predicted, prompts=None) -> Predictions:
 
 
 def distributions(truth, probabilities, prompts=None, mass=0.5) -> Predictions:
-    """Pointwise predictions of a judge in mode `expected`; a row whose distribution is None was too long."""
+    """Pointwise predictions of a judge in mode `expected`; a row whose distribution is None was too long.
+
+    `mass` is that of every row, or one for each.
+    """
+    masses = np.broadcast_to(mass, len(truth)).tolist()
     rows = [
         sample_row(i, int(t), f"question {prompts[i]}" if prompts is not None else "")
         for i, t in enumerate(truth)
     ]
-    return score_outputs(PointwiseTask(), rows, [expected(PointwiseTask(), p, mass) for p in probabilities])
+    return score_outputs(
+        PointwiseTask(),
+        rows,
+        [expected(PointwiseTask(), p, m) for p, m in zip(probabilities, masses, strict=True)],
+    )
 
 
 def expected(task, probabilities, mass=0.5) -> Answer:

@@ -41,6 +41,16 @@ def test_constants_are_chosen_on_the_training_rows_where_there_are_some():
     assert without["majority"].note == without["best_constant"].note == ON_EVALUATED
 
 
+def test_the_prior_answers_with_the_shares_of_the_training_labels():
+    train = [sample_row(i, label) for i, label in enumerate([1, 1, 1, 4])]
+    found = by_name(PointwiseTask(), [sample_row(i, 4) for i in range(3)], train)["prior"]
+    assert set(found.predictions.probabilities) == {(0, 0.75, 0, 0, 0.25)}
+    assert set(found.predictions.predicted) == {1}
+    assert found.note == ""
+    # the mean of (0.75, 0.75)² over the label 4, which is never the likeliest
+    assert compute_metrics(found.predictions)["brier"] == pytest.approx(2 * 0.75**2, abs=1e-12)
+
+
 def test_the_labels_of_the_evaluated_rows_change_no_fitted_answer():
     words = ["good answer with many words here", "bad", "fair enough", "a short one"]
     train = [sample_row(i, i % 5, response=words[i % 4] * (i % 7 + 1)) for i in range(60)]

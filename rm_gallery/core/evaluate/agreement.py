@@ -50,8 +50,9 @@ def kendall(counts: Array) -> Array:
     """
     size = counts.shape[1]
     above = np.triu(np.ones((size, size)), k=1)  # [i, k]: k is higher on the scale than i
-    higher = np.einsum("ik,bkl->bil", above, counts)
-    difference = np.einsum("bij,bil,jl->b", counts, higher, above - above.T)
+    # for each cell, the rows with a higher label: those with a higher verdict less those with a lower one
+    balance = above @ counts @ (above.T - above)
+    difference = (counts * balance).sum(axis=(1, 2))
     squares = counts.sum(axis=(1, 2)) ** 2
     rows, columns = ((squares - (counts.sum(axis=side) ** 2).sum(axis=1)) / 2 for side in (2, 1))
     return ratio(difference, np.sqrt(rows) * np.sqrt(columns))

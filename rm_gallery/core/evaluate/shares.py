@@ -120,7 +120,7 @@ def aligned_shares(shares: Shares, other: Shares) -> Shares:
 def write_shares(path: str | os.PathLike[str], shares: Shares) -> None:
     """Write a Parquet file; the same shares give the same bytes. Never leaves a half-written file.
 
-    Columns: `unit`, `cluster`, each figure under its name, and the denominators under `name (of)`.
+    Columns: `unit`, `cluster`, `value.NAME` for each figure, and its denominators, where they are not 1, as `of.NAME`.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -135,7 +135,12 @@ def write_shares(path: str | os.PathLike[str], shares: Shares) -> None:
     numbers = [*shares.columns.values(), *shares.denominators.values()]
     arrays = [pa.array(shares.unit, pa.string()), pa.array(shares.cluster, pa.string())]
     arrays += [pa.array(np.asarray(values, dtype=np.float64)) for values in numbers]
-    names = ["unit", "cluster", *shares.columns, *(f"{name} (of)" for name in shares.denominators)]
+    names = [
+        "unit",
+        "cluster",
+        *map("value.{}".format, shares.columns),
+        *map("of.{}".format, shares.denominators),
+    ]
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.tmp")
@@ -157,18 +162,14 @@ def read_shares(path: str | os.PathLike[str]) -> Shares:
     if found is None:
         raise DataError(f"{path} is not a file of outcomes written by rmg eval --benchmark")
     header: dict[str, Any] = json.loads(found)
-    # by position: a figure may be named like one of the other columns
-    unit, cluster, *numbers = [table.column(i) for i in range(table.num_columns)]
-    values = [column.to_numpy() for column in numbers]
-    size = len(header["columns"])
     return Shares(
-        unit=tuple(unit.to_pylist()),
-        cluster=tuple(cluster.to_pylist()),
-        columns=dict(zip(header["columns"], values[:size], strict=True)),
+        unit=tuple(table.column("unit").to_pylist()),
+        cluster=tuple(table.column("cluster").to_pylist()),
+        columns={name: table.column(f"value.{name}").to_numpy() for name in header["columns"]},
         averages=header["averages"],
         headline=header["headline"],
         notes=tuple(header["notes"]),
-        denominators=dict(zip(header["denominators"], values[size:], strict=True)),
+        denominators={name: table.column(f"of.{name}").to_numpy() for name in header["denominators"]},
     )
 
 
