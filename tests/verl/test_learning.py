@@ -10,16 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.verl.conftest import rmg
+from tests.verl.conftest import LETTERS, rmg
 
 pytestmark = [pytest.mark.verl, pytest.mark.minutes, pytest.mark.usefixtures("verl_cpu")]
-
-LETTERS = """
-def compute_score(data_source, solution_str, ground_truth, extra_info=None, **kwargs):
-    share = sum(character.isalpha() for character in solution_str) / 16
-    return {"score": share, "parsed": 1, "accuracy": 0, "acc": 0}
-"""
-"""At most 1: all of the 16 tokens are letters. A random model earns a fifth of it."""
 
 
 def train(run: Path, settings: dict[str, object]) -> list[dict]:
@@ -70,7 +63,7 @@ def test_the_real_model_takes_three_steps_on_real_rows(helpsteer2: Path, smollm2
         {
             "model.path": smollm2,
             "data.train": helpsteer2 / "helpsteer2_pointwise_train.parquet",
-            "data.max_prompt_length": 512,
+            "data.max_prompt_length": 256,
             "rollout.max_response_length": 16,
             "rollout.n": 4,
             "train.batch_size": 8,

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.verl.conftest import rmg
+from tests.verl.conftest import LETTERS, rmg
 
 pytestmark = [pytest.mark.verl, pytest.mark.slow, pytest.mark.usefixtures("verl_cpu")]
 TOKEN = "of-32-characters-or-longer-for-this-test-alone"
@@ -94,11 +94,20 @@ def _answers(url: str) -> None:
             time.sleep(0.5)
 
 
-def test_one_step_on_two_nodes_with_a_worker_on_each(helpsteer2: Path, tiny_verl_model: Path, tmp_path: Path):
-    run = tmp_path / "run"
+def test_one_step_of_lora_on_two_nodes_with_a_worker_on_each(
+    helpsteer2: Path, tiny_verl_model: Path, tmp_path: Path
+):
+    """LoRA, so that the sharded adapters are merged into their base here as well."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    run, reward = tmp_path / "run", tmp_path / "code" / "letters.py"
+    reward.parent.mkdir()
+    reward.write_text(LETTERS)
     settings = {
         "model.path": tiny_verl_model,
         "model.dtype": "float32",
+        "model.lora.rank": 4,
         "data.train": helpsteer2 / "helpsteer2_pointwise_train.parquet",
         "data.val": "null",
         "data.max_prompt_length": 1500,
@@ -108,7 +117,9 @@ def test_one_step_on_two_nodes_with_a_worker_on_each(helpsteer2: Path, tiny_verl
         "train.batch_size": 4,
         "train.mini_batch_size": 4,
         "train.max_steps": 1,
+        "train.learning_rate": 1e-2,
         "train.save_every": 1,
+        "verl.reward.custom_reward_function.path": reward,
         "verl.trainer.device": "cpu",
         "verl.trainer.nnodes": 2,
         "verl.trainer.n_gpus_per_node": 1,
@@ -138,4 +149,8 @@ def test_one_step_on_two_nodes_with_a_worker_on_each(helpsteer2: Path, tiny_verl
     assert [line["step"] for line in lines if line["split"] == "train"] == [1]
     merged = tmp_path / "merged"
     subprocess.run(rmg("merge", str(run), str(merged)), check=True, capture_output=True)
-    assert (merged / "config.json").is_file()
+    before, after = (AutoModelForCausalLM.from_pretrained(p).state_dict() for p in (tiny_verl_model, merged))
+    assert before.keys() == after.keys(), "one whole model, no adapters"
+    changed = {n for n in before if not torch.allclose(before[n], after[n].float(), atol=0.02)}
+    assert changed
+    assert all("_proj" in name for name in changed), "what has adapters has changed, and nothing else"
