@@ -81,7 +81,7 @@ _UNDEFINED = {
 
 _NO_INTERVAL = {
     # measured: of a calibrated judge's 500 rows the bootstrap's interval never held the true ECE
-    "ece": "no interval: chance differences within the bins add to it, and more in a resample",
+    "ece": "no interval, because chance gaps within the bins add to it, and more in a resample",
 }
 
 
