@@ -69,16 +69,17 @@ def run_quickstart(
         seed: of training and of the resampling.
         overrides: `key=value` for the two training recipes.
         say: where the lines for the reader go.
-        progress: as in `evaluate_model`.
+        progress: as in `Settings`.
 
     Raises:
         MissingDependency: the model's package or the `train` extra is not installed; says what to install.
     """
     from rm_gallery.core.data import convert_dataset, describe_files
     from rm_gallery.core.data import load_config as load_data_config
-    from rm_gallery.core.evaluate.model import evaluate_model
+    from rm_gallery.core.evaluate.model import Settings, evaluate_data
     from rm_gallery.core.evaluate.report import write_report
     from rm_gallery.core.judge.single import ask, describe
+    from rm_gallery.core.judge.subject import Asking, Candidate
     from rm_gallery.core.models.packaged import fetch
     from rm_gallery.core.models.require import require
     from rm_gallery.core.train import load_config
@@ -105,16 +106,12 @@ def run_quickstart(
         say(_described(describe_files([train, test])))
 
     def evaluate(judge: Path, name: str) -> EvalResult:
-        return evaluate_model(
-            str(judge),
+        return evaluate_data(
+            Candidate(str(judge), batch_size=40, dtype="auto"),
             test,
             out / name,
+            Settings(Asking(max_new_tokens=12), seed=seed, progress=progress),
             train=train,
-            batch_size=40,
-            max_new_tokens=12,
-            dtype="auto",
-            seed=seed,
-            progress=progress,
         )
 
     with step("before", "Evaluate the untouched model on the 40 held-out prompts"):
@@ -189,7 +186,7 @@ def _summary(before: EvalResult, after: EvalResult, seconds: dict[str, float]) -
     difference = after.baseline("best_constant").difference
     return {
         "model": MODEL,
-        "held_out": {"rows": len(after.predictions), "prompts": len(set(after.predictions.cluster))},
+        "held_out": {"rows": after.n, "prompts": after.prompts},
         "before": figures(before.metrics),
         "after": figures(after.metrics),
         "baselines": {
@@ -203,7 +200,7 @@ def _summary(before: EvalResult, after: EvalResult, seconds: dict[str, float]) -
 
 def _report(out: Path, before: EvalResult, after: EvalResult, summary: dict[str, Any]) -> Any:
     from rm_gallery.core.evaluate.report import Evaluation, ReportInput, TrainingRun
-    from rm_gallery.core.evaluate.report.inputs import read_log
+    from rm_gallery.core.train.log import read_log
 
     runs = [
         TrainingRun(

@@ -1,123 +1,232 @@
-"""`evaluate_model`: from a model folder and a file of labelled rows to a result in a folder."""
+"""From a model, or its recorded verdicts, and a file of labelled rows or of a benchmark to a result in a folder."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rm_gallery.core.data.rows import load_rows
-from rm_gallery.core.data.samples import Row
 from rm_gallery.core.errors import ConfigError, DataError
-from rm_gallery.core.evaluate.result import EvalResult, build_result, write_result
+from rm_gallery.core.evaluate.benchmarks.answers import write_answers
+from rm_gallery.core.evaluate.benchmarks.ask import Questions, judged, questions
+from rm_gallery.core.evaluate.benchmarks.base import Benchmark, Item, get_benchmark
+from rm_gallery.core.evaluate.benchmarks.labelled import LabelledPairs
+from rm_gallery.core.evaluate.benchmarks.recorded import read_recorded
+from rm_gallery.core.evaluate.build import build_benchmark_result, build_result
+from rm_gallery.core.evaluate.predictions import score_outputs
+from rm_gallery.core.evaluate.result import EvalResult, write_result
 from rm_gallery.core.evaluate.rows import check_rows, infer_task
-from rm_gallery.core.evaluate.run import Journal, model_fingerprint, run_evaluation
+from rm_gallery.core.judge.answer import MODES, Answer
+from rm_gallery.core.judge.journal import Journal, ask_all
+from rm_gallery.core.judge.subject import Asking, Candidate
 from rm_gallery.core.tasks import Task, get_task
-from rm_gallery.core.tasks.saved import SavedTask, answer_length, load_saved_task
 
-Progress = Callable[[int], None]
-MODES = ("greedy",)
+Progress = Callable[[int], AbstractContextManager[Callable[[int], None] | None]]
+JOURNAL = "judgments.jsonl"
 
 
-def evaluate_model(
-    model: str,
-    data: Path,
-    out: Path,
-    *,
-    train: Path | None = None,
-    task: str | None = None,
-    mode: str = "greedy",
-    limit: int | None = None,
-    batch_size: int = 16,
-    max_new_tokens: int | None = None,
-    dtype: str = "float32",
-    trust_remote_code: bool = False,
-    seed: int = 0,
-    progress: Callable[[int], AbstractContextManager[Progress | None]] = lambda total: nullcontext(),
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How an evaluation is done.
+
+    Attributes:
+        how: the mode, and what belongs to it.
+        task: by default the saved judge's own, else by the columns (of a benchmark: pairwise).
+        limit: only the first so many rows or items.
+        seed: of the resampling behind the intervals.
+        progress: given the number of questions, a context whose value is called with each number answered.
+    """
+
+    how: Asking = field(default_factory=Asking)
+    task: str | None = None
+    limit: int | None = None
+    seed: int = 0
+    progress: Progress = lambda total: nullcontext()
+
+    def __post_init__(self) -> None:
+        if self.how.mode not in MODES:
+            raise ConfigError(f"--mode is {self.how.mode!r}; the modes are {', '.join(MODES)}")
+
+
+def evaluate_data(
+    model: Candidate, data: Path, out: Path, settings: Settings | None = None, *, train: Path | None = None
 ) -> EvalResult:
-    """Judge the rows of `data`, set the figures beside the trivial baselines, and write all of it to `out`.
+    """Judge the labelled rows of `data`, set the figures beside the trivial baselines, and write all of it to `out`.
 
-    Answers are kept in a journal in `out` as they come; a run that was stopped goes on where it stopped.
+    A judge of single responses, or a scalar model, on pairs ranks their responses; a scalar model on rated responses
+    ranks those to the same prompt. Answers are kept in a journal in `out` as they come; a run that was stopped goes on
+    where it stopped.
 
     Args:
+        model: loaded once every label has been checked.
         train: labelled rows to fit the baselines on.
-        task: by default the saved judge's own, else by the columns.
-        max_new_tokens: where an answer is cut off; by default as in the judge's training, else 32 (2,048 for a judge
-            that reasons).
-        seed: of the resampling behind the intervals.
-        progress: given the number of rows, a context whose value is called with each number judged.
 
     Raises:
-        ConfigError: the model or the mode does not exist, or the judge's task does not fit the rows.
+        ConfigError: the mode does not exist for this judge, or its task does not fit the rows.
         DataError: a row has no legal label; refused before the model is loaded.
     """
-    if mode not in MODES:
-        raise ConfigError(f"--mode {mode} does not exist; the modes are: {', '.join(MODES)}")
-    rows = load_rows(data, limit)
-    saved = load_saved_task(model)
-    judged = _task(model, saved, task, rows)
+    settings = settings or Settings()
+    rows = load_rows(data, settings.limit)
+    name, notes = data.name.split(".")[0], []
+    if settings.limit is not None:
+        notes.append(f"Only the first {settings.limit} rows of {data.name} were evaluated.")
+    inferred = infer_task(rows)
+    task = _task(model, settings.task, inferred)
+    if task is None or task.responses != (2 if inferred == "pairwise" else 1):
+        if task is not None and task.responses == 2:
+            raise ConfigError(
+                f"{model.name} is a {task.name} judge and the rows of {data} are rated responses; give it pairs"
+            )
+        items = LabelledPairs().of_rows(rows)
+        return _on_items(
+            model, LabelledPairs(), items, out, settings, task=task, notes=notes, path=data, name=name
+        )
     train_rows = load_rows(train) if train else None
     for file, labelled in ((data, rows), (train, train_rows or ())):
         try:
-            check_rows(judged, labelled)
+            check_rows(task, labelled)
         except DataError as error:
-            raise DataError(f"{file} does not fit the task {judged.name}: {error}") from None
-
-    from rm_gallery.core.judge import LocalJudge
-
-    judge = LocalJudge.load(model, batch_size=batch_size, dtype=dtype, trust_remote_code=trust_remote_code)
-    journal = Journal(out / "judgments.jsonl")
-    start, known = time.perf_counter(), len(journal.texts)
-    with progress(len(rows)) as advance:
-        predictions = run_evaluation(
-            judged,
-            judge,
-            rows,
-            max_new_tokens=max_new_tokens or answer_length(saved, judged),
-            batch_size=batch_size,
-            journal=journal,
-            fingerprint=f"{model_fingerprint(model)} {dtype}",
-            progress=advance,
-        )
+            raise DataError(f"{file} does not fit the task {task.name}: {error}") from None
+    conversations = [task.messages(row) for row in rows]
+    answers, journal, made = _ask(model, task, conversations, out, settings)
     result = build_result(
-        judged,
-        predictions,
+        task,
+        score_outputs(task, rows, answers),
         rows,
-        benchmark=data.name.split(".")[0],
-        model=model,
-        mode=mode,
+        benchmark=name,
+        model=model.name,
+        mode=settings.how.mode,
         train=train_rows,
-        seed=seed,
-        notes=[f"Only the first {limit} rows of {data.name} were evaluated."] if limit else [],
-        made={
-            "data": str(data),
-            "train": str(train) if train else None,
-            "dtype": dtype,
-            "seed": seed,
-            "judging_seconds": round(time.perf_counter() - start, 1),
-            "answers_from_an_earlier_run": known,
-            "versions": _versions(),
-        },
+        seed=settings.seed,
+        notes=notes,
+        made={"data": str(data), "train": str(train) if train else None, **made},
     )
     write_result(out, result)
     journal.delete()
     return result
 
 
-def _task(model: str, card: SavedTask | None, name: str | None, rows: Sequence[Row]) -> Task[Any]:
-    saved = card.task if card else None
-    inferred = infer_task(rows)
-    if name is None and saved is None:
-        return get_task(inferred)
-    if saved is not None and name in (None, saved.name):
-        if saved.responses != (2 if inferred == "pairwise" else 1):
-            raise ConfigError(
-                f"{model} was saved as a {saved.name} judge and the rows are {inferred}; give it {saved.name} rows"
-            )
-        return saved
-    return get_task(name or inferred)
+def evaluate_benchmark(
+    model: Candidate, benchmark: str, path: Path, out: Path, settings: Settings | None = None
+) -> EvalResult:
+    """Judge a benchmark's items: a judge of pairs in both orders, any other each response once.
+
+    Args and raises: as `evaluate_data`.
+    """
+    settings = settings or Settings()
+    found = get_benchmark(benchmark)
+    items, notes = _limited(found.load(path), settings.limit)
+    task = _task(model, settings.task, "pairwise")
+    return _on_items(model, found, items, out, settings, task=task, notes=notes, path=path)
+
+
+def evaluate_recorded(
+    benchmark: str, path: Path, judgments: Path, out: Path, *, limit: int | None = None, seed: int = 0
+) -> EvalResult:
+    """Score recorded verdicts on a benchmark; no model is asked.
+
+    Raises:
+        DataError: a file is damaged, or the verdicts are about other items.
+    """
+    found = get_benchmark(benchmark)
+    items, notes = _limited(found.load(path), limit)
+    recorded = read_recorded(items, judgments)
+    result = build_benchmark_result(
+        found,
+        items,
+        judged(items, recorded.questions, recorded.answers, None),
+        model=judgments.name,
+        mode="recorded",
+        kind="pairwise" if recorded.questions.responses == 2 else "scalar",
+        seed=seed,
+        notes=[*notes, *recorded.notes, *_counted(recorded.answers)],
+        made={"data": str(path), "judgments": str(judgments), "seed": seed, "versions": _versions()},
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    write_answers(out / "predictions.parquet", items, recorded.questions, recorded.answers, None)
+    write_result(out, result)
+    return result
+
+
+def _on_items(
+    model: Candidate,
+    benchmark: Benchmark,
+    items: Sequence[Item],
+    out: Path,
+    settings: Settings,
+    *,
+    task: Task[Any] | None,
+    notes: Sequence[str],
+    path: Path,
+    name: str = "",
+) -> EvalResult:
+    asked: Questions = questions(items, 1 if task is None else task.responses)
+    conversations = asked.conversations(task)
+    answers, journal, made = _ask(model, task, conversations, out, settings)
+    result = build_benchmark_result(
+        benchmark,
+        items,
+        judged(items, asked, answers, task),
+        model=model.name,
+        mode="score" if task is None else settings.how.mode,
+        name=name or benchmark.name,
+        kind="scalar" if task is None else "pairwise" if task.responses == 2 else "pointwise",
+        seed=settings.seed,
+        notes=[*notes, *_counted(answers)],
+        made={"data": str(path), "questions": len(answers), **made},
+    )
+    write_answers(out / "predictions.parquet", items, asked, answers, task)
+    write_result(out, result)
+    journal.delete()
+    return result
+
+
+def _ask(
+    model: Candidate, task: Task[Any] | None, conversations: Sequence[Any], out: Path, settings: Settings
+) -> tuple[list[Answer], Journal, dict[str, Any]]:
+    """The answers, the journal that holds them until they are written, and how they were come by."""
+    ask, identity = model.open().asking(task, settings.how)
+    journal = Journal(out / JOURNAL)
+    start, known = time.perf_counter(), len(journal.answers)
+    with settings.progress(len(conversations)) as advance:
+        answers = ask_all(ask, conversations, identity=identity, journal=journal, progress=advance)
+    return (
+        answers,
+        journal,
+        {
+            "dtype": model.dtype,
+            "seed": settings.seed,
+            "judging_seconds": round(time.perf_counter() - start, 1),
+            "answers_from_an_earlier_run": known,
+            "versions": _versions(),
+        },
+    )
+
+
+def _counted(answers: Sequence[Answer]) -> list[str]:
+    """A sentence on the answers without a verdict, by the first word of their problem."""
+    problems = [answer.problem.partition(":")[0] for answer in answers if answer.problem]
+    kinds = [f"{problems.count(kind)} {kind}" for kind in sorted(set(problems))]
+    return [f"Of {len(answers)} answers {', '.join(kinds)}."] if kinds else []
+
+
+def _limited(items: Sequence[Item], limit: int | None) -> tuple[Sequence[Item], list[str]]:
+    if limit is None or limit >= len(items):
+        return items, []
+    return items[:limit], [f"Only the first {limit} of {len(items)} items were evaluated."]
+
+
+def _task(model: Candidate, name: str | None, inferred: str) -> Task[Any] | None:
+    """What the model is asked; None for one that gives numbers."""
+    if model.is_scalar:
+        return None
+    saved = model.saved
+    own = saved.task if saved else None
+    return own if own is not None and name in (None, own.name) else get_task(name or inferred)
 
 
 def _versions() -> dict[str, str]:

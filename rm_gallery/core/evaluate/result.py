@@ -1,29 +1,33 @@
-"""`EvalResult`: one judge on one set of rows, with its baselines beside it, and the files that hold it."""
+"""`EvalResult`: one judge on labelled rows or on a benchmark, its baselines beside it, and the files that hold it."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from rm_gallery.core.data.samples import Row
 from rm_gallery.core.errors import DataError
-from rm_gallery.core.evaluate.baselines import compute_baselines
+from rm_gallery.core.evaluate.benchmarks.base import Shares
 from rm_gallery.core.evaluate.predictions import Predictions
-from rm_gallery.core.evaluate.statistics import RESAMPLES, Estimate, estimates, paired_difference
-from rm_gallery.core.tasks import Task
+from rm_gallery.core.evaluate.shares import read_shares, write_shares
+from rm_gallery.core.evaluate.statistics import RESAMPLES, Estimate
 
-HEADLINE = "reward"
+Kind = Literal["pointwise", "pairwise", "scalar"]
+OUTCOMES = "outcomes.parquet"
+"""Beside predictions.parquet in the folder of a benchmark's result: its `shares`."""
+
+REWARD = "reward"
+"""The figure by which judges of labelled rows are compared. A benchmark has its publisher's."""
 
 
 @dataclass(frozen=True)
 class BaselineResult:
-    """A trivial predictor's figures on the same rows.
+    """A trivial predictor's figures on the same rows or items.
 
-    `metrics` is None where it was not computed; `note` says why. `difference` is the judge's mean reward minus
+    `metrics` is None where it was not computed; `note` says why. `difference` is the judge's headline figure minus
     this one's, with the interval of the paired difference.
     """
 
@@ -36,15 +40,20 @@ class BaselineResult:
 
 @dataclass(frozen=True)
 class EvalResult:
-    """What an evaluation found.
+    """What an evaluation found: on labelled rows (`predictions`), or on the items of a benchmark (`shares`).
 
     Attributes:
-        benchmark: the name of the data (the file's stem).
+        benchmark: the benchmark's name, or the data's (the file's stem).
         model: the model, as it was named.
-        mode: how verdicts were taken (`greedy`).
-        predictions: the judge's answers.
-        metrics: its figures with intervals.
+        mode: how verdicts were taken: `greedy`, `expected`, `vote`, `score` (a scalar model) or `recorded`.
+        kind: what was asked: for a score, a preference, or of a scalar model a number.
+        n: rows, or items of a benchmark.
+        prompts: that differ.
+        headline: the metric by which judges are compared.
+        metrics: the judge's figures with intervals.
         baselines: the trivial predictors on the same rows.
+        predictions: the judge's answers to labelled rows.
+        shares: what each item of a benchmark adds to each figure.
         notes: sentences a reader of the figures must know.
         made: how it was made (files, seconds, versions); not deterministic, so never in metrics.json.
     """
@@ -52,9 +61,14 @@ class EvalResult:
     benchmark: str
     model: str
     mode: str
-    predictions: Predictions
+    kind: Kind
+    n: int
+    prompts: int
+    headline: str
     metrics: Mapping[str, Estimate]
     baselines: tuple[BaselineResult, ...]
+    predictions: Predictions | None = None
+    shares: Shares | None = None
     notes: tuple[str, ...] = ()
     made: Mapping[str, Any] = field(default_factory=dict)
 
@@ -77,7 +91,7 @@ class EvalResult:
             "benchmark": self.benchmark,
             "model": self.model,
             "mode": self.mode,
-            "n": len(self.predictions),
+            "n": self.n,
             "metrics": {name: estimate.to_dict() for name, estimate in self.metrics.items()},
             "baselines": baselines,
         }
@@ -86,15 +100,17 @@ class EvalResult:
         """The content of summary.json: metrics.json with intervals for the baselines, notes and provenance."""
         return {
             **self.to_metrics_json(),
-            "task": self.predictions.kind,
-            "prompts": len(set(self.predictions.cluster)),
+            "task": self.kind,
+            "prompts": self.prompts,
+            "headline": self.headline,
             "intervals": f"95%, percentile bootstrap of prompts, {RESAMPLES} resamples",
             "baselines": {
                 found.name: {
                     "rule": found.rule,
                     "note": found.note,
                     "metrics": found.metrics and {name: e.to_dict() for name, e in found.metrics.items()},
-                    "difference": found.difference and {"metric": HEADLINE, **found.difference.to_dict()},
+                    "difference": found.difference
+                    and {"metric": self.headline, **found.difference.to_dict()},
                 }
                 for found in self.baselines
             },
@@ -103,55 +119,22 @@ class EvalResult:
         }
 
 
-def build_result(
-    task: Task[Any],
-    predictions: Predictions,
-    rows: Sequence[Row],
-    *,
-    benchmark: str,
-    model: str,
-    mode: str = "greedy",
-    train: Sequence[Row] | None = None,
-    seed: int = 0,
-    notes: Sequence[str] = (),
-    made: Mapping[str, Any] | None = None,
-) -> EvalResult:
-    """Put a judge's predictions beside the trivial predictors on the same rows, all with intervals.
-
-    Args:
-        rows: the evaluated rows, in the order of `predictions`.
-        train: labelled rows for fitting the baselines; without them each says what it was fitted on.
-        seed: of the resampling.
-    """
-    baselines = []
-    for found in compute_baselines(task, rows, train):
-        metrics = difference = None
-        if found.predictions is not None:
-            metrics = estimates(found.predictions, seed=seed)
-            difference = paired_difference(predictions, found.predictions, HEADLINE, seed=seed)
-        baselines.append(BaselineResult(found.name, found.rule, found.note, metrics, difference))
-    shared = len(set(predictions.cluster) & {task.cluster(row) for row in train or ()})
-    warning = [f"{shared} of the evaluated prompts also stand in the training rows."] if shared else []
-    return EvalResult(
-        benchmark=benchmark,
-        model=model,
-        mode=mode,
-        predictions=predictions,
-        metrics=estimates(predictions, seed=seed),
-        baselines=tuple(baselines),
-        notes=(*notes, *warning),
-        made=made or {},
-    )
+def reference(result: EvalResult) -> str:
+    """The name of the baseline that a judge is compared with first: a constant, or of a benchmark the longer response."""
+    return "longer" if result.shares is not None else "best_constant"
 
 
-def headline(result: EvalResult, name: str = "best_constant") -> str:
-    """One sentence: does the judge beat this baseline?"""
-    found = result.baseline(name)
-    value = result.metrics[HEADLINE]
+def headline(result: EvalResult, name: str | None = None) -> str:
+    """One sentence: does the judge beat this baseline (by default `reference`)?"""
+    found = result.baseline(name or reference(result))
+    value, figure = result.metrics[result.headline], result.headline.replace("_", " ")
     if found.metrics is None or found.difference is None:
-        return f"There is no comparison with the baseline {name}: {found.note}."
-    other, diff = found.metrics[HEADLINE], found.difference
-    start = f"Mean reward {value.value:.3f} against {other.value:.3f} of {found.rule}: "
+        return f"There is no comparison with the baseline {found.name}: {found.note}."
+    other, diff = found.metrics[result.headline], found.difference
+    what = f"Mean {figure}" if figure == REWARD else figure[:1].upper() + figure[1:]
+    if math.isnan(value.value) or math.isnan(other.value):
+        return f"{what} is undefined: {value.reason or other.reason}."
+    start = f"{what} {value.value:.3f} against {other.value:.3f} of {found.rule}: "
     if math.isnan(diff.low):
         return f"{start}a difference of {diff.value:+.3f} ({diff.reason})."
     interval = f"{diff.value:+.3f} (95% interval {diff.low:+.3f} to {diff.high:+.3f})"
@@ -163,18 +146,25 @@ def headline(result: EvalResult, name: str = "best_constant") -> str:
 
 
 def strongest_baseline(result: EvalResult) -> str:
-    """The name of the baseline with the highest mean reward; `best_constant` where none exceeds it."""
-    computed = [found for found in result.baselines if found.metrics is not None]
-    best = max(computed, key=lambda found: (found.metrics or {})[HEADLINE].value)
-    constant = result.baseline("best_constant").metrics or {}
-    return best.name if (best.metrics or {})[HEADLINE].value > constant[HEADLINE].value else "best_constant"
+    """The name of the baseline with the highest headline figure; `reference` where none exceeds it."""
+    figures = {
+        found.name: found.metrics[result.headline].value
+        for found in result.baselines
+        if found.metrics is not None and not math.isnan(found.metrics[result.headline].value)
+    }
+    first = reference(result)
+    best = max(figures, key=lambda name: figures[name], default=first)
+    return best if figures.get(best, -math.inf) > figures.get(first, -math.inf) else first
 
 
 def write_result(folder: str | Path, result: EvalResult) -> None:
-    """Write predictions.parquet, summary.json and, last, metrics.json into a folder."""
+    """Write predictions.parquet or outcomes.parquet, summary.json and, last, metrics.json into a folder."""
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    result.predictions.to_parquet(target / "predictions.parquet")
+    if result.predictions is not None:
+        result.predictions.to_parquet(target / "predictions.parquet")
+    if result.shares is not None:
+        write_shares(target / OUTCOMES, result.shares)
     for name, content in (("summary.json", result.details()), ("metrics.json", result.to_metrics_json())):
         temporary = target / f".{name}.tmp"
         temporary.write_text(
@@ -193,7 +183,8 @@ def read_result(folder: str | Path) -> EvalResult:
     for name in ("predictions.parquet", "summary.json"):
         if not (source / name).is_file():
             raise DataError(f"{source} holds no {name}; rmg eval --out {source} writes it")
-    predictions = Predictions.from_parquet(source / "predictions.parquet")
+    shares = read_shares(source / OUTCOMES) if (source / OUTCOMES).is_file() else None
+    predictions = None if shares else Predictions.from_parquet(source / "predictions.parquet")
     try:
         details = json.loads((source / "summary.json").read_text("utf-8"))
         baselines = tuple(
@@ -202,11 +193,13 @@ def read_result(folder: str | Path) -> EvalResult:
             )
             for name, found in details["baselines"].items()
         )
-        metrics = _metrics(details["metrics"]) or {}
-        fields = {name: details[name] for name in ("benchmark", "model", "mode", "made")}
+        fields = {name: details[name] for name in ("benchmark", "model", "mode", "made", "n", "prompts")}
         return EvalResult(
+            kind=details["task"],
+            headline=details.get("headline", REWARD),
             predictions=predictions,
-            metrics=metrics,
+            shares=shares,
+            metrics=_metrics(details["metrics"]) or {},
             baselines=baselines,
             notes=tuple(details["notes"]),
             **fields,
@@ -218,14 +211,8 @@ def read_result(folder: str | Path) -> EvalResult:
 
 
 def _metrics(found: dict[str, Any] | None) -> dict[str, Estimate] | None:
-    if found is None:
-        return None
-    read = {name: _estimate(values) for name, values in found.items()}
-    return {name: estimate for name, estimate in read.items() if estimate is not None}
+    return None if found is None else {name: Estimate.from_dict(values) for name, values in found.items()}
 
 
 def _estimate(found: dict[str, Any] | None) -> Estimate | None:
-    if found is None:
-        return None
-    value, low, high = (math.nan if found[k] is None else float(found[k]) for k in ("value", "low", "high"))
-    return Estimate(value, low, high, int(found["n"]), found.get("reason"))
+    return None if found is None else Estimate.from_dict(found)

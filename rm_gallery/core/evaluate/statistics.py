@@ -7,8 +7,9 @@ comes with it. Two systems on the same rows are compared on the same draws, whic
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -51,6 +52,14 @@ class Estimate:
             for name in ("value", "low", "high")
         }
         return {**fields, "n": self.n, **({"reason": self.reason} if self.reason else {})}
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> Estimate:
+        """What `to_dict` gave."""
+        value, low, high = (
+            math.nan if found[k] is None else float(found[k]) for k in ("value", "low", "high")
+        )
+        return cls(value, low, high, int(found["n"]), found.get("reason"))
 
 
 def estimates(predictions: Predictions, *, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Estimate]:

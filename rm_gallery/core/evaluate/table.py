@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from rm_gallery.core.evaluate.result import EvalResult, headline, strongest_baseline
+from rm_gallery.core.evaluate.result import EvalResult, headline, reference, strongest_baseline
 from rm_gallery.core.evaluate.statistics import Estimate
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 TITLES = {
     "reward": "reward",
@@ -55,7 +56,10 @@ def print_result(console: Console, result: EvalResult) -> None:
     """
     from rich.table import Table
 
-    kind = result.predictions.kind
+    if result.shares is not None:
+        _print_benchmark(console, result)
+        return
+    kind = result.kind
     every = tuple(name for name in result.metrics if name != "parse_rate")  # the invalid column says the same
     shown = _COLUMNS[kind] if console.width >= _WIDE else _COLUMNS[kind][:5]
     names = every if console.width >= _CELL * (len(every) + 1) else tuple(n for n in every if n in shown)
@@ -63,13 +67,41 @@ def print_result(console: Console, result: EvalResult) -> None:
     table.add_column("")
     for name in names:
         table.add_column(TITLES[name], justify="right", no_wrap=True)
-    n = len(result.predictions)
+    n = result.n
     table.add_row("judge", *cells(result.metrics, names, n), style="bold")
     for found in result.baselines:
         table.add_row(found.name, *cells(found.metrics or {}, names, n), style="dim")
-    prompts = len(set(result.predictions.cluster))
+    _print(console, result, table)
+
+
+def _print_benchmark(console: Console, result: EvalResult) -> None:
+    """A line a figure, a column a system: a benchmark has many of the former."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("")
+    systems = [("judge", result.metrics), *((found.name, found.metrics or {}) for found in result.baselines)]
+    for name, _ in systems:
+        table.add_column(name, justify="right", no_wrap=True)
+    for metric in shown_metrics(result):
+        values = []
+        for i, (_, metrics) in enumerate(systems):
+            value, interval = figure(metrics[metric]) if metric in metrics else ("-", "-")
+            values.append(f"{value}  {interval}" if i == 0 else value)
+        table.add_row(metric.replace("_", " "), *values, style="bold" if metric == result.headline else "")
+    _print(console, result, table)
+
+
+def shown_metrics(result: EvalResult) -> list[str]:
+    """A benchmark's figures in the order of the table, the publisher's overall one first; without the single styles."""
+    names = [name for name in result.metrics if not name.startswith("style_") and name != result.headline]
+    return [result.headline, *names]
+
+
+def _print(console: Console, result: EvalResult, table: Table) -> None:
+    unit = "rows" if result.shares is None else "items"
     console.print(
-        f"{result.model} on {result.benchmark}: {n} rows, {prompts} prompts, mode {result.mode}",
+        f"{result.model} on {result.benchmark}: {result.n} {unit}, {result.prompts} prompts, mode {result.mode}",
         markup=False,
         highlight=False,
     )
@@ -80,13 +112,43 @@ def print_result(console: Console, result: EvalResult) -> None:
         console.print(sentence, markup=False, highlight=False)
 
 
+def print_curve(console: Console, points: Sequence[Mapping[str, Any]]) -> None:
+    """The figures of each checkpoint, a line each: the headline figure and those beside it that a reader looks for."""
+    from rich.table import Table
+
+    headline = points[0]["headline"]
+    wanted = (
+        headline,
+        "accuracy",
+        "accuracy_untied",
+        "combined_accuracy",
+        "mae",
+        "kappa",
+        "parse_rate",
+        "mass",
+    )
+    names = [name for name in dict.fromkeys(wanted) if name in points[0]["metrics"]]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("step", justify="right")
+    for name in names:
+        table.add_column(TITLES.get(name, name.replace("_", " ")), justify="right", no_wrap=True)
+    for point in points:
+        cells = ["\n".join(figure(Estimate.from_dict(point["metrics"][name]))) for name in names]
+        table.add_row(str(point["step"]), *cells)
+    first = points[0]
+    console.print(f"{first['benchmark']}: {first['n']} rows or items, mode {first['mode']}", highlight=False)
+    console.print()
+    console.print(table)
+
+
 def sentences(result: EvalResult) -> list[str]:
     """What stands below the table: the comparison, the invalid outputs, and every note."""
-    invalid, n = round(result.metrics["invalid"].value), len(result.predictions)
     found = [headline(result)]
-    if (strongest := strongest_baseline(result)) != "best_constant":
+    if (strongest := strongest_baseline(result)) != reference(result):
         found.append(headline(result, strongest))
-    found.append(f"Invalid outputs: {invalid} of {n} ({invalid / n:.1%}).")
+    if result.shares is None:
+        invalid = round(result.metrics["invalid"].value)
+        found.append(f"Invalid outputs: {invalid} of {result.n} ({invalid / result.n:.1%}).")
     found += [f"{name}: {e.reason}." for name, e in result.metrics.items() if e.reason]
     notes: dict[str, list[str]] = {}
     for baseline in result.baselines:

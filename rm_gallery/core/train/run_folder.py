@@ -21,9 +21,9 @@ from typing import Any
 import yaml
 
 from rm_gallery.core.errors import ConfigError
-from rm_gallery.core.evaluate.report.inputs import read_log
 from rm_gallery.core.tasks.saved import CARD
 from rm_gallery.core.train.config import TrainConfig
+from rm_gallery.core.train.log import read_log
 from rm_gallery.core.yaml_config import flat
 
 _CHECKPOINTS = ("checkpoint-*", "global_step_*")

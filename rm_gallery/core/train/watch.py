@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from rm_gallery.core.errors import ConfigError, DataError
-from rm_gallery.core.evaluate.report.inputs import TrainingRun, read_log
 from rm_gallery.core.train.config import TrainConfig, load_config
+from rm_gallery.core.train.log import TrainingRun, read_log
 from rm_gallery.core.train.run_folder import RunFolder
 
 State = Literal["starting", "running", "stalled", "failed", "finished"]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from pathlib import Path
 from typing import Any, ClassVar
 
 from rm_gallery.core.data.converters import expand, marked
-from rm_gallery.core.data.samples import Message, Preferred, Sample
+from rm_gallery.core.data.samples import Message, Sample
 from rm_gallery.core.errors import DataError
-from rm_gallery.core.evaluate.benchmarks.aggregate import Figures, Part, credit
+from rm_gallery.core.evaluate.benchmarks.aggregate import Figures
 from rm_gallery.core.evaluate.benchmarks.base import (
     Benchmark,
     Comparison,
@@ -19,6 +18,7 @@ from rm_gallery.core.evaluate.benchmarks.base import (
     Shares,
     register_benchmark,
 )
+from rm_gallery.core.evaluate.benchmarks.labelled import accuracies, pairs_of_ratings
 from rm_gallery.core.evaluate.benchmarks.reading import checked_items, located, make_item, read_rows
 from rm_gallery.gallery.data.load import HelpSteer2PairwiseConverter, HelpSteer2PointwiseConverter
 
@@ -41,12 +41,7 @@ class HelpSteer2(Benchmark):
 
     def load(self, path: Path) -> list[Item]:
         """Of a file, or of `validation.jsonl(.gz)` in a folder. A prompt with one response makes no pair."""
-        together: dict[tuple[Message, ...], list[Sample]] = {}
-        for sample in _samples(path):
-            together.setdefault(sample.input, []).append(sample)
-        return checked_items(
-            [_pair(prompt, rated) for prompt, rated in together.items() if len(rated) > 1], path
-        )
+        return checked_items(pairs_of_ratings(_samples(path)), path)
 
     def rows(self, path: Path) -> list[dict[str, Any]]:
         """The labelled responses, as `rmg data convert` would export them.
@@ -95,30 +90,6 @@ class HelpSteer2Preference(Benchmark):
         return figures.shares("accuracy_untied", {})
 
 
-def accuracies(figures: Figures) -> list[Part]:
-    """Add the figures of pairs that may tie, over comparisons, as means over the orders; return the first's entries.
-
-    `accuracy_untied` is over the pairs that are labelled A or B, where a tie is wrong; `accuracy_untied_half` counts
-    it half right there. `accuracy` is three-way, over all pairs.
-    """
-    cases = list(zip(figures.items, figures.judged, strict=True))
-    untied = [_untied(item, found, 0.0) for item, found in cases]
-    figures.add("accuracy_untied", untied)
-    figures.add("accuracy_untied_half", [_untied(item, found, 0.5) for item, found in cases])
-    figures.add("accuracy", [_three_way(item, found) for item, found in cases])
-    return untied
-
-
-def _three_way(item: Item, found: Judged) -> Part:
-    right = sum(credit(found, i, comparison.truth) for i, comparison in enumerate(item.comparisons))
-    return right, float(len(item.comparisons))
-
-
-def _untied(item: Item, found: Judged, tie: float) -> Part:
-    untied = [(i, c.truth) for i, c in enumerate(item.comparisons) if c.truth != "tie"]
-    return sum(credit(found, i, truth, tie=tie) for i, truth in untied), float(len(untied))
-
-
 def _samples(path: Path) -> list[Sample]:
     converter = HelpSteer2PointwiseConverter()
     samples: list[Sample] = []
@@ -127,21 +98,6 @@ def _samples(path: Path) -> list[Sample]:
             judgment = converter.parse(row)
             samples += expand(judgment, marked(judgment))
     return samples
-
-
-def _pair(prompt: tuple[Message, ...], rated: Sequence[Sample]) -> Item:
-    labels = [sample.labels["helpfulness"] for sample in rated]
-    comparisons = [
-        Comparison(i, j, _better(labels[i], labels[j])) for i, j in combinations(range(len(rated)), 2)
-    ]
-    tags = {"helpfulness": " ".join(map(str, labels))}
-    return make_item(
-        rated[0].unique_id, _plain(prompt), [sample.response for sample in rated], comparisons, tags=tags
-    )
-
-
-def _better(first: int, second: int) -> Preferred:
-    return "tie" if first == second else "A" if first > second else "B"
 
 
 def _plain(turns: Sequence[Message]) -> list[Mapping[str, str]]:

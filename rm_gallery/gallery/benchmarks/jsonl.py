@@ -21,6 +21,7 @@ from rm_gallery.core.evaluate.benchmarks.base import (
     Shares,
     register_benchmark,
 )
+from rm_gallery.core.evaluate.benchmarks.labelled import accuracies
 from rm_gallery.core.evaluate.benchmarks.reading import (
     Place,
     Row,
@@ -29,7 +30,6 @@ from rm_gallery.core.evaluate.benchmarks.reading import (
     read_items,
     response_list,
 )
-from rm_gallery.gallery.benchmarks.helpsteer2 import accuracies
 
 _PREFERRED = {"A": "A", "B": "B", "tie": "tie"}
 

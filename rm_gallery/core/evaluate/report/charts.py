@@ -11,8 +11,8 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from rm_gallery.core.evaluate.predictions import Predictions
-from rm_gallery.core.evaluate.report.inputs import TrainingRun
 from rm_gallery.core.evaluate.statistics import Estimate
+from rm_gallery.core.train.log import TrainingRun
 
 # Okabe and Ito's colours, told apart also by those who do not see red and green as different
 BLUE, ORANGE, GREY, INK = "#0072B2", "#D55E00", "#8a8f98", "#22252a"

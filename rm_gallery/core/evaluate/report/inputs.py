@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from rm_gallery.core.errors import DataError
 from rm_gallery.core.evaluate.result import EvalResult, read_result
+from rm_gallery.core.train.log import TrainingRun, read_log
 
 
 @dataclass(frozen=True)
@@ -18,25 +17,6 @@ class Evaluation:
 
     name: str
     result: EvalResult
-
-
-@dataclass(frozen=True)
-class TrainingRun:
-    """A run's log: one mapping a line of metrics.jsonl (`step`, `split`, metrics), and its configuration."""
-
-    name: str
-    records: tuple[Mapping[str, Any], ...]
-    config: str = ""
-
-    def series(self, metric: str, split: str) -> tuple[list[int], list[float]]:
-        """(steps, values) of a metric where it was logged for `train` or `val`."""
-        points = [
-            (int(record["step"]), float(record[metric]))
-            for record in self.records
-            if record.get("split", "train") == split and isinstance(record.get(metric), (int, float))
-        ]
-        points.sort()
-        return [step for step, _ in points], [value for _, value in points]
 
 
 @dataclass(frozen=True)
@@ -73,28 +53,6 @@ def read_inputs(folders: Sequence[str | Path]) -> ReportInput:
         if not found:
             raise DataError(_nothing_in(folder))
     return ReportInput(evaluations, runs)
-
-
-def read_log(path: Path) -> tuple[Mapping[str, Any], ...]:
-    """The records of a metrics.jsonl. A last line without its end is ignored: the run was killed or goes on.
-
-    Raises:
-        DataError: a line is not a JSON object with a `step`; names it.
-    """
-    records = []
-    lines = path.read_text("utf-8").split("\n")
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-            int(record["step"])
-        except (ValueError, KeyError, TypeError):
-            if number == len(lines):
-                break
-            raise DataError(f"{path}, line {number} is not a JSON object with a step") from None
-        records.append(record)
-    return tuple(records)
 
 
 def _is_evaluation(folder: Path) -> bool:

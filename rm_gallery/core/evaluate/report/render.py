@@ -10,10 +10,11 @@ from typing import Any
 
 from rm_gallery.core.evaluate.predictions import Predictions
 from rm_gallery.core.evaluate.report import charts
-from rm_gallery.core.evaluate.report.inputs import Evaluation, ReportInput, TrainingRun
-from rm_gallery.core.evaluate.result import HEADLINE, EvalResult, headline, strongest_baseline
+from rm_gallery.core.evaluate.report.inputs import Evaluation, ReportInput
+from rm_gallery.core.evaluate.result import REWARD, EvalResult, headline, strongest_baseline
 from rm_gallery.core.evaluate.statistics import Estimate, paired_differences
 from rm_gallery.core.evaluate.table import TITLES, figure
+from rm_gallery.core.train.log import TrainingRun
 
 _CURVES = {
     "reward/mean": "Mean reward",
@@ -80,8 +81,8 @@ def _group(name: str, evaluations: list[Evaluation]) -> dict[str, Any]:
     last = evaluations[-1].result
     before = evaluations[0].result if len(evaluations) > 1 else None
     strongest = strongest_baseline(last)
-    systems = [(e.name, e.result.metrics[HEADLINE], True) for e in evaluations]
-    systems += [(b.name, b.metrics[HEADLINE], False) for b in last.baselines if b.metrics]
+    systems = [(e.name, e.result.metrics[REWARD], True) for e in evaluations]
+    systems += [(b.name, b.metrics[REWARD], False) for b in last.baselines if b.metrics]
     return {
         "benchmark": last.benchmark,
         "rows": len(last.predictions),

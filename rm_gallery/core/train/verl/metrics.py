@@ -16,10 +16,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rm_gallery.core.evaluate.report.inputs import read_log
 from rm_gallery.core.tasks import Task
 from rm_gallery.core.tasks.saved import CARD, load_saved_task
 from rm_gallery.core.train.config import load_config
+from rm_gallery.core.train.log import read_log
 from rm_gallery.core.train.run_folder import RunFolder
 from rm_gallery.core.train.verl.dumps import (
     HELD_OUT,

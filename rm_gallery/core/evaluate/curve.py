@@ -1,0 +1,103 @@
+"""Figures against training steps: every checkpoint of a run, evaluated alike."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rm_gallery.core.errors import ConfigError
+from rm_gallery.core.evaluate.result import EvalResult
+
+CURVE = "curve.json"
+_STEP = re.compile(r"(?:checkpoint-|global_step_)(\d+)")
+_DONE = "metrics.json"
+
+
+def evaluate_checkpoints(
+    run: Path,
+    out: Path,
+    evaluate: Callable[[str, Path], EvalResult],
+    *,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[dict[str, Any]]:
+    """Evaluate each checkpoint that a run keeps, into `out/step-N`, and write the figures of all as `out/curve.json`.
+
+    The starting weights are step 0 where the run's configuration names a model that is there. A checkpoint whose
+    result lies in `out` is not evaluated again. Shards of verl are merged into a folder that is removed again.
+
+    Args:
+        run: of either engine.
+        evaluate: given a model and a folder for its result.
+        say: is given a sentence on each checkpoint.
+
+    Returns:
+        By step: `{"step", "metrics": {name: {"value", "low", "high", "n"}}, "headline"}`, and of what.
+
+    Raises:
+        ConfigError: `run` is no run, or keeps no checkpoint.
+    """
+    found = checkpoints(run)
+    if not found:
+        raise ConfigError(
+            f"{run} keeps no checkpoint: give the folder of a run of rmg train that has saved one"
+        )
+    points = []
+    for step, folder in found:
+        target = out / f"step-{step}"
+        if (target / _DONE).is_file():
+            say(f"step {step}: evaluated before")
+        else:
+            say(f"step {step}: {folder.name if folder.parent.name != folder.name else folder}")
+            with _whole(folder) as model:
+                evaluate(str(model), target)
+        details = json.loads((target / "summary.json").read_text("utf-8"))
+        keys = ("benchmark", "mode", "n", "headline", "metrics")
+        points.append({"step": step, **{key: details[key] for key in keys}})
+    part = out / f".{CURVE}.tmp"
+    part.write_text(json.dumps(points, indent=2, allow_nan=False) + "\n", "utf-8")
+    part.replace(out / CURVE)
+    return points
+
+
+def checkpoints(run: Path) -> list[tuple[int, Path]]:
+    """(step, folder) of what a run keeps, in order; step 0 is the model that it started from, where it is a folder."""
+    found = (
+        {
+            int(match[1]): folder / "actor" if (folder / "actor").is_dir() else folder
+            for folder in run.iterdir()
+            if folder.is_dir() and (match := _STEP.fullmatch(folder.name))
+        }
+        if run.is_dir()
+        else {}
+    )
+    if found and (start := _start(run)) is not None:
+        found.setdefault(0, start)
+    return sorted(found.items())
+
+
+def _start(run: Path) -> Path | None:
+    import yaml
+
+    file = run / "config.yaml"
+    if not file.is_file():
+        return None
+    named = yaml.safe_load(file.read_text("utf-8")).get("model", {}).get("path")
+    folder = Path(str(named)).expanduser()
+    return folder if folder.is_dir() else None
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A folder that holds one whole model, or adapters with their base."""
+    from rm_gallery.core.train.merge import SHARDS, merge_checkpoint
+
+    if not (folder / SHARDS).is_file():
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        yield merge_checkpoint(folder, Path(scratch) / "model")
