@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 from rm_gallery.core.evaluate.benchmarks import Item, Judged, Outcome, get_benchmark
+from rm_gallery.core.evaluate.benchmarks.aggregate import figure
 from rm_gallery.core.evaluate.benchmarks.ask import scored
 from rm_gallery.gallery.benchmarks import rewardbench
 
@@ -279,3 +280,11 @@ def said(forward, swapped, preferred=None) -> Outcome:
 
 ALWAYS_FIRST = Outcome("A", "B", "tie")
 """A judge that names whatever is shown first."""
+NO = Outcome(None, None, None)
+"""No verdict in either order."""
+
+
+def figures_of(name: str, items: list[Item], judged: list[Judged]) -> dict[str, float]:
+    """Every figure of a benchmark as a plain number."""
+    shares = get_benchmark(name).aggregate(items, judged)
+    return {each: figure(shares, each) for each in (*shares.columns, *shares.averages)}

@@ -86,8 +86,9 @@ class RewardBench(Benchmark):
     verified: ClassVar[bool] = False
 
     def load(self, path: Path) -> list[Item]:
-        """Of the split `filtered`, in a file or a folder of files; rows of prior sets may be added."""
-        return read_items(path, _item)
+        """Of a file, or of those named `filtered…` in a folder, if there are any; rows of prior sets may be added."""
+        filtered = path.is_dir() and any(path.glob("filtered*"))  # beside it lies the split `raw`
+        return read_items(path / "filtered*" if filtered else path, _item)
 
     def aggregate(self, items: Sequence[Item], judged: Sequence[Judged]) -> Shares:
         strict = _shares(items, judged, 0.0)
