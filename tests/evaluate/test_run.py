@@ -1,8 +1,11 @@
-"""Asking a judge: nothing twice, nothing before the labels are known to be good, the files, the command."""
+"""Evaluating a judge: nothing twice, nothing before the labels are known to be good, the files, the command."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -10,10 +13,14 @@ from typer.testing import CliRunner
 from rm_gallery.cli import app
 from rm_gallery.core.data.rows import load_rows
 from rm_gallery.core.errors import ConfigError, DataError
-from rm_gallery.core.evaluate import Predictions
-from rm_gallery.core.evaluate.result import build_result, headline, read_result, write_result
-from rm_gallery.core.evaluate.run import Journal, model_fingerprint, run_evaluation
+from rm_gallery.core.evaluate import Predictions, score_outputs
+from rm_gallery.core.evaluate.build import build_result
+from rm_gallery.core.evaluate.model import Settings, evaluate_data
+from rm_gallery.core.evaluate.result import headline, read_result, write_result
 from rm_gallery.core.evaluate.table import print_result
+from rm_gallery.core.judge.answer import MODES, Answer
+from rm_gallery.core.judge.read import read
+from rm_gallery.core.judge.subject import Asking, Candidate, Subject
 from rm_gallery.core.rewards import RewardConfig
 from rm_gallery.core.tasks import PointwiseTask, get_task
 
@@ -22,86 +29,107 @@ from .helpers import pair_row, sample_row
 ROWS = [sample_row(i, i % 5, response="word " * (i + 1)) for i in range(20)]
 
 
+def by_length(content: str) -> str:
+    return f"<score>{content.count('word ') % 5}</score>"
+
+
 class Echo:
-    """Stands in for a model: scores a response by its length, remembers what it was asked, can be killed."""
+    """A judge by a rule, which remembers what it was asked, and can be killed."""
 
-    reasoning_model = False
+    modes = MODES
+    fingerprint = "echo"
 
-    def __init__(self, dies_after: int | None = None) -> None:
+    def __init__(self, rule=by_length, dies_after: int | None = None) -> None:
+        self.rule = rule
         self.asked: list[str] = []
         self.dies_after = dies_after
 
-    @classmethod
-    def load(cls, path, **_):
-        return cls()
-
-    def generate(self, conversations, *, max_new_tokens):
-        if self.dies_after is not None and len(self.asked) + len(conversations) > self.dies_after:
-            raise KeyboardInterrupt
-        self.asked += [conversation[-1]["content"] for conversation in conversations]
-        return [
-            f"<score>{content.count('word ') % 5}</score>" for content in self.asked[-len(conversations) :]
-        ]
-
-
-def judged(judge, rows=ROWS, **options):
-    return run_evaluation(PointwiseTask(), judge, rows, max_new_tokens=8, batch_size=4, **options)
+    def answer(self, task, conversations, *, mode, max_new_tokens, samples=8, seed=0, done=lambda _: None):
+        answers: list[Answer] = []
+        for start in range(0, len(conversations), 4):
+            contents = [c[-1]["content"] for c in conversations[start : start + 4]]
+            if self.dies_after is not None and len(self.asked) + len(contents) > self.dies_after:
+                raise KeyboardInterrupt
+            self.asked += contents
+            batch = [read(task, self.rule(content)) for content in contents]
+            done({start + i: answer for i, answer in enumerate(batch)})
+            answers += batch
+        return answers
 
 
-def test_answers_come_back_in_the_order_of_the_rows():
-    found = judged(Echo())
-    assert found.unique_id == tuple(row["unique_id"] for row in ROWS)
-    assert found.predicted == tuple((i + 1) % 5 for i in range(20))
+@dataclass(frozen=True)
+class Ready(Candidate):
+    """A judge that is there already."""
+
+    judge: Any = field(default=None, kw_only=True)
+
+    def open(self) -> Subject:
+        return Subject(self.name, judge=self.judge)
 
 
-def test_a_killed_run_goes_on_where_it_stopped_and_asks_nothing_twice(tmp_path):
-    path = tmp_path / "judgments.jsonl"
+def judged(judge: Echo, rows=ROWS) -> Predictions:
+    task = PointwiseTask()
+    conversations = [task.messages(row) for row in rows]
+    return score_outputs(task, rows, judge.answer(task, conversations, mode="greedy", max_new_tokens=8))
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    file = tmp_path / "test.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return file
+
+
+def test_a_killed_evaluation_goes_on_where_it_stopped_and_asks_nothing_twice(labelled, tmp_path):
     first, second = Echo(dies_after=9), Echo()
     with pytest.raises(KeyboardInterrupt):
-        judged(first, journal=Journal(path), fingerprint="m")
+        evaluate_data(Ready("m", judge=first), labelled, tmp_path / "out")
     assert len(first.asked) == 8
-    path.write_text(path.read_text()[:-5])  # the last line was being written when the power failed
-    found = judged(second, journal=Journal(path), fingerprint="m")
-    assert len(second.asked) == 13
-    assert found == judged(Echo())
-    third = Echo()
-    assert judged(third, journal=Journal(path), fingerprint="m") == found
-    assert third.asked == []
+    result = evaluate_data(Ready("m", judge=second), labelled, tmp_path / "out")
+    assert len(second.asked) == 12
+    assert result.made["answers_from_an_earlier_run"] == 8
+    whole = evaluate_data(Ready("m", judge=Echo()), labelled, tmp_path / "whole")
+    assert (tmp_path / "out/metrics.json").read_bytes() == (tmp_path / "whole/metrics.json").read_bytes()
+    assert result.predictions == whole.predictions
+    assert not (tmp_path / "out/judgments.jsonl").exists()
 
 
-def test_another_model_or_another_length_is_asked_again(tmp_path):
-    journal = tmp_path / "judgments.jsonl"
-    judged(Echo(), journal=Journal(journal), fingerprint="m")
+def test_another_length_is_asked_again(labelled, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_data(Ready("m", judge=Echo(dies_after=16)), labelled, tmp_path / "out")
     other = Echo()
-    judged(other, journal=Journal(journal), fingerprint="n")
+    evaluate_data(Ready("m", judge=other), labelled, tmp_path / "out", Settings(Asking(max_new_tokens=9)))
     assert len(other.asked) == 20
 
 
-def test_the_same_question_is_asked_once():
-    judge = Echo()
-    counted = []
-    found = judged(judge, [ROWS[0], {**ROWS[0], "unique_id": "copy"}], progress=counted.append)
-    assert len(judge.asked) == 1
-    assert len(found) == sum(counted) == 2
+def test_a_bad_label_is_refused_before_the_model_is_loaded(tmp_path):
+    class Never(Candidate):
+        def open(self):
+            raise AssertionError("loaded")
 
-
-def test_a_bad_label_is_refused_before_the_judge_is_asked_anything():
-    judge = Echo()
     bad = sample_row(3, 3)
-    bad["helpfulness"] = 7
+    bad["helpfulness"] = bad["output"]["label"]["helpfulness"] = 7
+    file = tmp_path / "bad.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in [*ROWS[:3], bad]))
     with pytest.raises(DataError, match="row-3"):
-        judged(judge, [*ROWS, bad])
-    assert judge.asked == []
+        evaluate_data(Never("m"), file, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
-def test_the_fingerprint_changes_with_the_weights(tmp_path):
-    weights = tmp_path / "model.safetensors"
-    weights.write_bytes(b"1")
-    before = model_fingerprint(tmp_path)
-    (tmp_path / "metrics.jsonl").write_text("a log is not the model")
-    assert model_fingerprint(tmp_path) == before
-    weights.write_bytes(b"22")
-    assert model_fingerprint(tmp_path) != before
+def test_a_judge_of_single_responses_ranks_those_of_a_pair(tmp_path):
+    """A pair in both orders is one comparison, and each response is asked about once."""
+    longer, shorter = "word word word", "word"
+    pairs = [pair_row(0, "A", "q", longer, shorter), pair_row(1, "B", "q", shorter, longer)]
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in pairs))
+    judge = Echo(lambda content: f"<score>{min(4, content.count('word'))}</score>")
+    result = evaluate_data(Ready("m", judge=judge), file, tmp_path / "out", Settings(task="pointwise"))
+    assert len(judge.asked) == 2
+    assert (result.n, result.kind, result.headline) == (1, "pointwise", "accuracy_untied")
+    assert result.metrics["accuracy_untied"].value == 1.0
+    again = read_result(tmp_path / "out")
+    assert again.to_metrics_json() == result.to_metrics_json()
+    assert again.shares is not None
 
 
 def result_of(predictions, **options):
@@ -128,17 +156,11 @@ def test_metrics_json_has_its_shape_and_the_same_bytes_each_time(tmp_path):
 
 
 def test_the_headline_says_which_of_the_three_it_is():
-    class Knows(Echo):
-        def generate(self, conversations, *, max_new_tokens):
-            asked = [c[-1]["content"].count("word ") for c in conversations]
-            return [f"<score>{(n - 1) % 5}</score>" for n in asked]
+    def knows(content: str) -> str:
+        return f"<score>{(content.count('word ') - 1) % 5}</score>"
 
-    class Mute(Echo):
-        def generate(self, conversations, *, max_new_tokens):
-            return [""] * len(conversations)
-
-    assert "the judge is better" in headline(result_of(judged(Knows())))
-    assert "the judge is worse" in headline(result_of(judged(Mute())))
+    assert "the judge is better" in headline(result_of(judged(Echo(knows))))
+    assert "the judge is worse" in headline(result_of(judged(Echo(lambda _: ""))))
 
 
 def test_prompts_shared_with_the_training_rows_are_announced():
@@ -167,20 +189,20 @@ def test_the_table_lines_up_and_never_hides_the_invalid(width, capsys):
 
 
 @pytest.fixture
-def command(tmp_path, monkeypatch):
+def command(tmp_path, monkeypatch, tiny_model, one_thread):
+    """`rmg eval` with a copy of a real tiny model, whose answers are noise."""
+    import shutil
+
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    import rm_gallery.core.judge as package
-
-    monkeypatch.setattr(package, "LocalJudge", Echo, raising=False)
     monkeypatch.chdir(tmp_path)
     rows = [{name: value for name, value in row.items() if name != "metadata"} for row in ROWS]
     pq.write_table(pa.Table.from_pylist(rows), "test.parquet")
-    (tmp_path / "model").mkdir()
+    shutil.copytree(tiny_model, "model")
 
     def run(*arguments):
-        return CliRunner().invoke(app, ["eval", "--model", "model", *arguments])
+        return CliRunner().invoke(app, ["eval", "--model", "model", "--max-new-tokens", "4", *arguments])
 
     return run
 
@@ -214,30 +236,48 @@ def test_a_saved_judge_is_asked_what_it_was_trained_on(command, tmp_path):
     save_task(
         tmp_path / "model", "pointwise", PointwiseTask(RewardConfig(name="linear"), instruction="Rate it.")
     )
-    assert command("--data", "test.parquet", "--out", "linear").exit_code == 0
+    assert command("--data", "test.parquet", "--out", "linear", "--mode", "expected").exit_code == 0
     found = json.loads((tmp_path / "linear/metrics.json").read_text())["metrics"]
     assert found["reward"]["value"] == pytest.approx(1 - found["mae"]["value"] / 4)  # linear, not exp_decay
     (tmp_path / "pairs.jsonl").write_text(json.dumps(pair_row(0, "A")) + "\n")
-    done = command("--data", "pairs.jsonl")
-    assert "saved as a pointwise judge and the rows are pairwise" in str(done.exception)
+    done = command("--data", "pairs.jsonl", "--mode", "expected")
+    assert done.exit_code == 0, "it ranks the responses of pairs"
+    save_task(tmp_path / "model", "pairwise", get_task("pairwise"))
+    done = command("--data", "test.parquet")
+    assert "is a pairwise judge and the rows of test.parquet are rated responses" in str(done.exception)
+
+
+def test_expected_tells_the_distribution_and_its_calibration(command, tmp_path):
+    done = command("--data", "test.parquet", "--mode", "expected", "--out", "out")
+    assert done.exit_code == 0, done.output
+    found = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert found["mode"] == "expected"
+    assert found["metrics"]["parse_rate"]["value"] == 1.0
+    assert 0 < found["metrics"]["mass"]["value"] < 0.01, "of a random model nearly nothing is a legal verdict"
+    predictions = Predictions.from_parquet(tmp_path / "out/predictions.parquet")
+    assert all(sum(p) == pytest.approx(1) for p in predictions.probabilities)
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "why"),
     [
-        (["--mode", "vote"], "the modes are: greedy", "a mode of later"),
+        (["--mode", "guess"], "the modes are greedy, expected, vote", "no such mode"),
+        (["--benchmark", "rm_bench"], "one of the two", "rows and a benchmark at once"),
+        (["--base-url", "http://127.0.0.1:1/v1"], "openai:NAME", "an endpoint for a folder"),
         (["--data", "absent.parquet"], "no file absent.parquet", "a wrong path"),
         (["--data", "test.csv"], "expected .parquet", "another format"),
         (["--data", "source.jsonl"], "no column input and no output", "not converted yet"),
         (["--data", "bad.jsonl"], "bad.jsonl, line 2", "a broken line has a number"),
-        (["--data", "pairs.jsonl", "--task", "pointwise"], "row-0", "pairs carry no score"),
+        (["--data", "unlabelled.jsonl"], "row-0", "a rated response without a rating"),
     ],
 )
 def test_bad_input_is_one_sentence_that_says_where(command, tmp_path, arguments, error, why):
     (tmp_path / "test.csv").write_text("a,b\n")
     (tmp_path / "bad.jsonl").write_text(json.dumps(ROWS[0]) + "\n{oops\n")
     (tmp_path / "source.jsonl").write_text('{"prompt": "q", "response": "a", "helpfulness": 3}\n')
-    (tmp_path / "pairs.jsonl").write_text(json.dumps(pair_row(0, "A")) + "\n")
+    unlabelled = {name: value for name, value in ROWS[0].items() if name != "helpfulness"}
+    unlabelled["output"] = {"content": "an answer", "label": {}}
+    (tmp_path / "unlabelled.jsonl").write_text(json.dumps(unlabelled) + "\n")
     data = [] if "--data" in arguments else ["--data", "test.parquet"]
     done = command(*data, *arguments)
     assert done.exit_code != 0
@@ -257,6 +297,6 @@ def test_json_lines_are_read_plain_and_compressed(tmp_path):
         load_rows(tmp_path / "cut.jsonl.gz")
 
 
-def test_several_scores_at_once_are_refused_by_name():
+def test_several_scores_at_once_are_refused_by_name(labelled, tmp_path):
     with pytest.raises(ConfigError, match="multi_dimension"):
-        run_evaluation(get_task("multi_dimension"), Echo(), [], max_new_tokens=1)
+        evaluate_data(Ready("m", judge=Echo()), labelled, tmp_path / "out", Settings(task="multi_dimension"))
