@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import contextlib
 import json
 import logging
+import random
+import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -20,6 +25,9 @@ from hypothesis import strategies as st
 from rm_gallery.core import models
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.models import Backoff, ChatError, OpenAIChatModel, Price
+from rm_gallery.core.tasks import PointwiseTask
+from rm_gallery.core.tasks.saved import save_task
+from tests.conftest import ROOT
 from tests.endpoint import (
     Endpoint,
     Reply,
@@ -301,6 +309,48 @@ def test_a_cancelled_question_gives_its_place_back(chat):
         assert asyncio.run(impatient()).text == "next"
 
 
+@pytest.mark.parametrize(("limit", "timeout"), [(2, 0.05), (32, 0.3)])
+def test_an_endpoint_that_fails_in_every_way_loses_no_question(limit, timeout, chat):
+    """Nor does a connection that was given up keep its place in the library's pool, which comes to a standstill then."""
+    failures = [status(500), status(429, headers={"Retry-After": "0.002"}), dropped(), truncated(), cut_off()]
+    drawn = random.Random(limit)
+
+    def script(*_):
+        share = drawn.random()
+        return hang(30) if share < 0.1 else drawn.choice(failures) if share < 0.3 else normal()
+
+    with Endpoint(script=script) as endpoint:
+        model = chat(endpoint, timeout=timeout, max_concurrency=limit, max_retries=20)
+
+        async def many():
+            return await asyncio.gather(*(model.achat(ask(str(i))) for i in range(200)))
+
+        responses = asyncio.run(many())
+        assert [response.text for response in responses] == [str(i) for i in range(200)]
+        # an attempt may be given up before it has left
+        assert sum(response.attempts for response in responses) == model.totals.requests >= endpoint.count
+        assert "Requests: 0 active, 0 queued | Connections: 0 active" in repr(
+            model._transport._session.client._transport._pool
+        )
+
+
+def test_questions_cancelled_at_any_moment_leave_all_places_free(chat):
+    drawn = random.Random(1)
+    with Endpoint(script=lambda *_: hang(0.01 * drawn.random())) as endpoint:
+        model = chat(endpoint, max_concurrency=3)
+
+        async def impatient(i):
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(model.achat(ask(str(i))), 0.2 * drawn.random())
+
+        async def many():
+            await asyncio.gather(*(impatient(i) for i in range(120)))
+            return await asyncio.gather(*(model.achat(ask(str(i))) for i in range(9)))
+
+        assert [response.text for response in asyncio.run(many())] == [str(i) for i in range(9)]
+    assert endpoint.most_at_once >= 3
+
+
 def test_a_forked_process_asks_on_its_own(chat):
     """A process that was forked has the background loop's memory, and not its thread."""
     code = (
@@ -503,6 +553,32 @@ def test_a_message_may_take_other_forms(message, expected, chat):
 
 
 # -- the package
+
+
+def test_the_page_about_models_runs(tiny_model, tmp_path, monkeypatch, one_thread):
+    """Its blocks one after the other, as in a notebook, with an endpoint where the page has one."""
+    judge = shutil.copytree(tiny_model, tmp_path / "runs" / "judge" / "actor_latest")
+    save_task(judge, "pointwise", PointwiseTask(), max_response_length=4)
+    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 4
+    monkeypatch.chdir(tmp_path)
+
+    def answer(body):
+        return '{"score": 4}' if "JSON" in body["messages"][0]["content"] else "<score>4</score>"
+
+    with Endpoint(answer=answer) as endpoint:
+        places = {}
+        for block in [blocks[0], blocks[2], blocks[3], blocks[1]]:
+            source = block.replace("http://127.0.0.1:8000/v1", endpoint.base_url)
+            code = compile(source, "models.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            waiting = eval(code, places)  # noqa: S307 - our own page
+            if waiting is not None:
+                asyncio.run(waiting)
+    assert endpoint.count == 4
+    assert places["answer"].verdict == 4
+    assert places["model"].task.name == "pointwise"
+    places["model"].close()
 
 
 def test_importing_the_models_is_light():

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from rm_gallery.core.models import ChatError, OpenAIChatModel
 from rm_gallery.core.models.structured import parse_structured, response_format
-from tests.endpoint import Endpoint, sent, status
+from tests.endpoint import Endpoint, Reply, sent, status
 
 
 class Tone(enum.Enum):
@@ -125,6 +125,15 @@ def test_another_answer_is_an_error_with_its_cause_and_text(text):
         chat(endpoint, Opinion)
     assert (caught.value.kind, caught.value.text, endpoint.count) == ("invalid_output", text, 1)
     assert isinstance(caught.value.__cause__, ValidationError)
+
+
+def test_an_answer_that_was_cut_off_says_so():
+    reply = Reply('{"score":', finish_reason="length")
+    with (
+        Endpoint(answer=lambda body: reply) as endpoint,
+        pytest.raises(ChatError, match="cut off at max_tokens"),
+    ):
+        chat(endpoint, Opinion)
 
 
 def test_a_schema_of_ones_own_is_sent_as_it_is_and_the_answer_left_alone():

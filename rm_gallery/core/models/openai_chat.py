@@ -303,15 +303,16 @@ class OpenAIChatModel:
 
 def _with_parsed(response: ChatResponse, wanted: type[BaseModel], model: str) -> ChatResponse:
     parsed = []
-    for text in response.texts:
+    for text, reason in zip(response.texts, response.finish_reasons, strict=True):
         try:
             parsed.append(parse_structured(wanted, text))
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             place = ".".join(str(part) for part in first["loc"]) or "the answer"
             shown = text if len(text) <= 80 else text[:80] + "…"
+            cut = ", cut off at max_tokens" if reason == "length" else ""
             raise ChatError(
-                f"the answer of {model} is no {wanted.__name__}: {place}: {first['msg']}: {shown!r}",
+                f"the answer of {model} is no {wanted.__name__}: {place}: {first['msg']}: {shown!r}{cut}",
                 kind="invalid_output",
                 attempts=response.attempts,
                 text=text,

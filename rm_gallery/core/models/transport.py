@@ -114,15 +114,15 @@ class Transport:
             await session.client.aclose()
 
     async def _attempt(self, client: httpx.AsyncClient, body: bytes) -> Completion | Failure:
+        import anyio
         import httpx
 
         try:
-            response = await asyncio.wait_for(
-                client.post(f"{self.base_url}/chat/completions", content=body), self.timeout
-            )
+            with anyio.fail_after(self.timeout):
+                response = await client.post(f"{self.base_url}/chat/completions", content=body)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             return self._lost("unreachable", f"could not be reached: {error}", error)
-        except (httpx.TimeoutException, asyncio.TimeoutError) as error:
+        except (httpx.TimeoutException, TimeoutError) as error:
             return self._lost("timeout", f"did not answer within {self.timeout:g} s", error)
         except httpx.DecodingError as error:
             return self._lost("truncated", f"sent an answer that cannot be unpacked: {error}", error)
@@ -188,10 +188,10 @@ class Transport:
                     "Content-Type": "application/json",
                     **({"Authorization": f"Bearer {key}"} if key else {}),
                 },
-                timeout=httpx.Timeout(self.timeout, pool=None),
-                limits=httpx.Limits(
-                    max_connections=self.max_concurrency, max_keepalive_connections=self.max_concurrency
-                ),
+                timeout=httpx.Timeout(None, connect=min(10.0, self.timeout)),  # the rest is the attempt's
+                # the semaphore is the limit: a full pool, of which a cancelled request may take a place with it for
+                # good (httpcore's issue 1093), would come to a standstill
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=self.max_concurrency),
             )
             self._session = _Session(loop, client, asyncio.Semaphore(self.max_concurrency))
         return self._session

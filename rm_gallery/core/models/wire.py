@@ -131,5 +131,5 @@ class Refusal(_Wire):
 
 
 def _line(text: Any) -> str:
-    words = " ".join(str(text).split())
+    words = " ".join(str(text).split()).rstrip(".")
     return words if len(words) <= 300 else words[:300] + "…"
