@@ -128,8 +128,9 @@ def print_curve(console: Console, points: Sequence[Mapping[str, Any]]) -> None:
         "mass",
     )
     names = [name for name in dict.fromkeys(wanted) if name in points[0]["metrics"]]
+    names = names[: max(1, (console.width - 6) // 15)]  # all of them are in curve.json
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("step", justify="right")
+    table.add_column("step", justify="right", no_wrap=True)
     for name in names:
         table.add_column(TITLES.get(name, name.replace("_", " ")), justify="right", no_wrap=True)
     for point in points:
