@@ -61,7 +61,7 @@ def test_a_judge_of_one_kind_is_not_asked_the_other(tiny_model, tmp_path):
     with pytest.raises(ConfigError, match="--response-b"):
         ask(folder, "q", "a")
     judgment = ask(folder, "q", "a", "b")
-    assert judgment.written.verdict is None
+    assert judgment.verdict is None
     assert "no verdict" in describe(judgment)
     assert set(judgment.to_dict()["probabilities"]) == {"A", "B", "tie"}
 

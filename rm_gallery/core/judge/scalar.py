@@ -197,6 +197,8 @@ class ScalarJudge:
 
 
 def _on_hub(name: str) -> bool:
+    if name.count("/") > 1 or name[:1] in (".", "~", "/"):
+        return False  # a folder that is not there
     try:
         from transformers import AutoConfig
 

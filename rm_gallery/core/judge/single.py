@@ -20,24 +20,25 @@ _BAR = 30
 class Judgment:
     """What a judge said of one question.
 
-    `written` is its own answer. `expected` is the distribution over `verdicts`; None for a judge that reasons first:
-    its verdict depends on reasoning that cannot be enumerated.
+    `verdict` is None where the text holds no legal verdict; `problem` says why. `distribution` is over `verdicts`; None
+    for a judge that reasons first: its verdict depends on reasoning that cannot be enumerated.
     """
 
+    text: str
+    verdict: Any
+    problem: str
     verdicts: tuple[Any, ...]
-    written: Answer
-    expected: Answer | None
+    distribution: Answer | None
 
     def to_dict(self) -> dict[str, Any]:
-        written = self.written
-        said = {"text": written.text, "verdict": written.verdict, "problem": written.problem or None}
-        if self.expected is None or self.expected.probabilities is None:
+        said = {"text": self.text, "verdict": self.verdict, "problem": self.problem or None}
+        if self.distribution is None:
             return said
-        probabilities = zip(self.verdicts, self.expected.probabilities, strict=True)
+        probabilities = zip(self.verdicts, self.distribution.probabilities or (), strict=True)
         return {
             **said,
             "probabilities": {str(verdict): probability for verdict, probability in probabilities},
-            "legal_mass": self.expected.mass,
+            "legal_mass": self.distribution.mass,
         }
 
 
@@ -67,25 +68,29 @@ def ask(
     judge = LocalJudge.load(model, dtype="auto", trust_remote_code=trust_remote_code)
     question, length = [task.messages(row.to_row())], answer_length(saved, task)
     [written] = judge.answer(task, question, mode="greedy", max_new_tokens=length)
-    expected = None
+    distribution = None
     if "expected" in judge.modes and not (task.think or judge.reasoning_model):
-        [expected] = judge.answer(task, question, mode="expected", max_new_tokens=length)
-    return Judgment(tuple(task.verdicts()), written, expected)
+        [distribution] = judge.answer(task, question, mode="expected", max_new_tokens=length)
+    return Judgment(
+        written.text,
+        written.verdict,
+        written.problem,
+        tuple(task.verdicts()),
+        distribution if distribution and distribution.probabilities else None,
+    )
 
 
 def describe(judgment: Judgment) -> str:
     """The judgment as lines of text, the distribution as bars."""
-    written, expected = judgment.written, judgment.expected
-    shown = written.text if len(written.text) <= 200 else written.text[:200] + "…"
-    head = f"verdict  {written.verdict}" if not written.problem else f"no verdict: {written.problem}"
-    if expected is None or expected.probabilities is None or expected.mass is None:
+    shown = judgment.text if len(judgment.text) <= 200 else judgment.text[:200] + "…"
+    head = f"verdict  {judgment.verdict}" if not judgment.problem else f"no verdict: {judgment.problem}"
+    distribution = judgment.distribution
+    if distribution is None:
         return "\n".join([f"written  {shown}", head])
     width = max(len(str(verdict)) for verdict in judgment.verdicts)
     bars = [
         f"  {verdict!s:>{width}}  {probability:6.1%}  {'█' * round(_BAR * probability)}".rstrip()
-        for verdict, probability in zip(judgment.verdicts, expected.probabilities, strict=True)
+        for verdict, probability in zip(judgment.verdicts, distribution.probabilities or (), strict=True)
     ]
-    mass = (
-        f"(the judge gives {expected.mass:.1%} of its probability to legal verdicts; the bars share it out)"
-    )
+    mass = f"(the judge gives {distribution.mass:.1%} of its probability to legal verdicts; the bars share it out)"
     return "\n".join([f"written  {shown}", head, "", *bars, mass])
