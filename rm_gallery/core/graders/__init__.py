@@ -1,0 +1,22 @@
+"""Graders: a judge, a function or a rule that gives an item a score, a rank, or the reason why not."""
+
+from rm_gallery.core.graders.base import BaseGrader, GraderMode
+from rm_gallery.core.graders.result import (
+    GraderError,
+    GraderRank,
+    GraderResult,
+    GraderScore,
+    result_from_json,
+    result_to_json,
+)
+
+__all__ = [
+    "BaseGrader",
+    "GraderError",
+    "GraderMode",
+    "GraderRank",
+    "GraderResult",
+    "GraderScore",
+    "result_from_json",
+    "result_to_json",
+]
