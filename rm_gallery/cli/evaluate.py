@@ -110,7 +110,7 @@ def evaluate(
 
     def one(name: str, folder: Path) -> EvalResult:
         if benchmark is not None and path is not None:
-            return evaluate_benchmark(candidate(name), benchmark, path, folder, settings)
+            return evaluate_benchmark(candidate(name), benchmark, path, folder, settings, train=train)
         assert data is not None
         return evaluate_data(candidate(name), data, folder, settings, train=train)
 

@@ -15,7 +15,7 @@ from rm_gallery.core.data.rows import load_rows
 from rm_gallery.core.errors import ConfigError, DataError
 from rm_gallery.core.evaluate import Predictions, score_outputs
 from rm_gallery.core.evaluate.build import build_result
-from rm_gallery.core.evaluate.model import Settings, evaluate_data
+from rm_gallery.core.evaluate.model import Settings, evaluate_benchmark, evaluate_data
 from rm_gallery.core.evaluate.result import headline, read_result, write_result
 from rm_gallery.core.evaluate.table import print_result
 from rm_gallery.core.judge.answer import MODES, Answer
@@ -300,3 +300,19 @@ def test_json_lines_are_read_plain_and_compressed(tmp_path):
 def test_several_scores_at_once_are_refused_by_name(labelled, tmp_path):
     with pytest.raises(ConfigError, match="multi_dimension"):
         evaluate_data(Ready("m", judge=Echo()), labelled, tmp_path / "out", Settings(task="multi_dimension"))
+
+
+def test_a_rating_judge_rates_what_a_benchmark_has_ratings_of(shared_data, tmp_path):
+    """HelpSteer2's responses are rated one by one; a judge of pairs gets them as pairs."""
+    path, settings = shared_data / "helpsteer2" / "validation.jsonl.gz", Settings(task="pointwise", limit=40)
+    judge = Echo(lambda content: f"<score>{len(content) % 5}</score>")
+    rated = evaluate_benchmark(Ready("m", judge=judge), "helpsteer2", path, tmp_path / "rated", settings)
+    assert (rated.kind, rated.n, rated.benchmark) == ("pointwise", 40, "helpsteer2")
+    assert {"kappa", "pairwise_accuracy"} <= set(rated.metrics)
+    judge = Echo(lambda _: "<preference>A</preference>")
+    paired = evaluate_benchmark(
+        Ready("m", judge=judge), "helpsteer2", path, tmp_path / "paired", Settings(limit=20)
+    )
+    assert (paired.kind, paired.n, len(judge.asked)) == ("pairwise", 20, 40)
+    assert paired.metrics["first_position_rate"].value == 1.0
+    assert paired.metrics["two_order_accuracy"].value == 0.0

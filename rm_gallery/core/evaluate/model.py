@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rm_gallery.core.data.rows import load_rows
+from rm_gallery.core.data.samples import Row
 from rm_gallery.core.errors import ConfigError, DataError
 from rm_gallery.core.evaluate.benchmarks.answers import write_answers
 from rm_gallery.core.evaluate.benchmarks.ask import Questions, judged, questions
@@ -27,6 +28,7 @@ from rm_gallery.core.tasks import Task, get_task
 
 Progress = Callable[[int], AbstractContextManager[Callable[[int], None] | None]]
 JOURNAL = "judgments.jsonl"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,42 +87,32 @@ def evaluate_data(
         return _on_items(
             model, LabelledPairs(), items, out, settings, task=task, notes=notes, path=data, name=name
         )
-    train_rows = load_rows(train) if train else None
-    for file, labelled in ((data, rows), (train, train_rows or ())):
-        try:
-            check_rows(task, labelled)
-        except DataError as error:
-            raise DataError(f"{file} does not fit the task {task.name}: {error}") from None
-    conversations = [task.messages(row) for row in rows]
-    answers, journal, made = _ask(model, task, conversations, out, settings)
-    result = build_result(
-        task,
-        score_outputs(task, rows, answers),
-        rows,
-        benchmark=name,
-        model=model.name,
-        mode=settings.how.mode,
-        train=train_rows,
-        seed=settings.seed,
-        notes=notes,
-        made={"data": str(data), "train": str(train) if train else None, **made},
-    )
-    write_result(out, result)
-    journal.delete()
-    return result
+    return _on_rows(model, rows, out, settings, task=task, name=name, path=data, train=train, notes=notes)
 
 
 def evaluate_benchmark(
-    model: Candidate, benchmark: str, path: Path, out: Path, settings: Settings | None = None
+    model: Candidate,
+    benchmark: str,
+    path: Path,
+    out: Path,
+    settings: Settings | None = None,
+    *,
+    train: Path | None = None,
 ) -> EvalResult:
     """Judge a benchmark's items: a judge of pairs in both orders, any other each response once.
 
-    Args and raises: as `evaluate_data`.
+    A judge that rates is asked for ratings where the benchmark has them. Args and raises: as `evaluate_data`.
     """
     settings = settings or Settings()
     found = get_benchmark(benchmark)
-    items, notes = _limited(found.load(path), settings.limit)
     task = _task(model, settings.task, "pairwise")
+    rated = found.rows(path) if task is not None and task.responses == 1 else None
+    if rated is not None and task is not None:
+        rows, notes = _limited(rated, settings.limit)
+        return _on_rows(
+            model, rows, out, settings, task=task, name=found.name, path=path, train=train, notes=notes
+        )
+    items, notes = _limited(found.load(path), settings.limit)
     return _on_items(model, found, items, out, settings, task=task, notes=notes, path=path)
 
 
@@ -149,6 +141,43 @@ def evaluate_recorded(
     out.mkdir(parents=True, exist_ok=True)
     write_answers(out / "predictions.parquet", items, recorded.questions, recorded.answers, None)
     write_result(out, result)
+    return result
+
+
+def _on_rows(
+    model: Candidate,
+    rows: Sequence[Row],
+    out: Path,
+    settings: Settings,
+    *,
+    task: Task[Any],
+    name: str,
+    path: Path,
+    train: Path | None = None,
+    notes: Sequence[str],
+) -> EvalResult:
+    train_rows = load_rows(train) if train else None
+    for file, labelled in ((path, rows), (train, train_rows or ())):
+        try:
+            check_rows(task, labelled)
+        except DataError as error:
+            raise DataError(f"{file} does not fit the task {task.name}: {error}") from None
+    conversations = [task.messages(row) for row in rows]
+    answers, journal, made = _ask(model, task, conversations, out, settings)
+    result = build_result(
+        task,
+        score_outputs(task, rows, answers),
+        rows,
+        benchmark=name,
+        model=model.name,
+        mode=settings.how.mode,
+        train=train_rows,
+        seed=settings.seed,
+        notes=notes,
+        made={"data": str(path), "train": str(train) if train else None, **made},
+    )
+    write_result(out, result)
+    journal.delete()
     return result
 
 
@@ -214,7 +243,7 @@ def _counted(answers: Sequence[Answer]) -> list[str]:
     return [f"Of {len(answers)} answers {', '.join(kinds)}."] if kinds else []
 
 
-def _limited(items: Sequence[Item], limit: int | None) -> tuple[Sequence[Item], list[str]]:
+def _limited(items: Sequence[T], limit: int | None) -> tuple[Sequence[T], list[str]]:
     if limit is None or limit >= len(items):
         return items, []
     return items[:limit], [f"Only the first {limit} of {len(items)} items were evaluated."]

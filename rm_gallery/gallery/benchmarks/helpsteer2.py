@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rm_gallery.core.data.converters import expand, marked
-from rm_gallery.core.data.samples import Message, Sample
+from rm_gallery.core.data.samples import Message, Row, Sample
 from rm_gallery.core.errors import DataError
 from rm_gallery.core.evaluate.benchmarks.aggregate import Figures
 from rm_gallery.core.evaluate.benchmarks.base import (
@@ -43,7 +43,7 @@ class HelpSteer2(Benchmark):
         """Of a file, or of `validation.jsonl(.gz)` in a folder. A prompt with one response makes no pair."""
         return checked_items(pairs_of_ratings(_samples(path)), path)
 
-    def rows(self, path: Path) -> list[dict[str, Any]]:
+    def rows(self, path: Path) -> list[Row]:
         """The labelled responses, as `rmg data convert` would export them.
 
         Raises:

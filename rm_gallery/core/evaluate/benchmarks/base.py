@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rm_gallery.core.data.samples import Message, Preferred
+from rm_gallery.core.data.samples import Message, Preferred, Row
 from rm_gallery.core.errors import ConfigError, DataError, nearest
 
 
@@ -149,6 +149,11 @@ class Benchmark(ABC):
         Raises:
             DataError: a file is missing, or a row is not as the format has it; names file and row.
         """
+
+    def rows(self, path: Path) -> list[Row] | None:
+        """The rated responses of a benchmark that has them, for a judge that rates: its scores are compared with the
+        ratings themselves. None: there are only comparisons."""
+        return None
 
     @abstractmethod
     def aggregate(self, items: Sequence[Item], judged: Sequence[Judged]) -> Shares:
