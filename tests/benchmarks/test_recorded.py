@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rm_gallery.core.data.samples import Message
 from rm_gallery.core.errors import DataError
-from rm_gallery.core.evaluate.benchmarks import get_benchmark
+from rm_gallery.core.evaluate.benchmarks import Comparison, Item, get_benchmark
 from rm_gallery.core.evaluate.benchmarks.aggregate import figure
 from rm_gallery.core.evaluate.benchmarks.answers import write_answers
 from rm_gallery.core.evaluate.benchmarks.ask import judged, questions
@@ -203,14 +204,22 @@ score_answer = st.one_of(
 )
 
 
+class TieBetween(PairwiseTask):
+    """Its verdicts in another order, so that the probabilities of an answer are in that order."""
+
+    def verdicts(self):
+        return ("A", "tie", "B")
+
+
 @pytest.mark.parametrize(
     ("task", "answer"),
     [
         (PairwiseTask(), pair_answer),
+        (TieBetween(), pair_answer),
         (PointwiseTask(), score_answer),
         (None, st.floats(-3, 3).map(lambda x: Answer(score=x))),
     ],
-    ids=["compares", "scores", "scalar"],
+    ids=["compares", "compares, tie between", "scores", "scalar"],
 )
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
@@ -229,6 +238,32 @@ def test_predictions_are_read_back_as_they_were_judged(tmp_path_factory, task, a
     before = path.read_bytes()
     write_answers(path, items, asked, answers, task)
     assert path.read_bytes() == before
+
+
+def test_predictions_say_which_response_is_better_than_which(tmp_path):
+    """So that a report can tell the numbers of right and wrong responses apart without the benchmark's file."""
+    import pyarrow.parquet as pq
+
+    items = [
+        Item(
+            "best",
+            "c",
+            (Message("user", "q"),),
+            ("x", "y", "y"),
+            (Comparison(0, 1, "A"), Comparison(2, 0, "B")),
+        ),
+        Item("tie", "c", (Message("user", "q"),), ("x", "y"), (Comparison(0, 1, "tie"),)),
+        Item("second", "c", (Message("user", "q"),), ("x", "y"), (Comparison(0, 1, "B"),)),
+    ]
+    path = tmp_path / "predictions.parquet"
+
+    def better_than(task):
+        asked = questions(items, task.responses)
+        write_answers(path, items, asked, [Answer(task.verdicts()[0])] * len(asked.asked), task)
+        return pq.read_table(path).column("better_than").to_pylist()
+
+    assert better_than(PointwiseTask()) == [["best#1"], [], [], [], [], ["second#0"]]
+    assert better_than(PairwiseTask()) == [None] * 8
 
 
 def test_predictions_of_rows_are_read_as_well(tmp_path):

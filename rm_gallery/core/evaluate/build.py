@@ -15,6 +15,10 @@ from rm_gallery.core.evaluate.shares import share_differences, share_estimates
 from rm_gallery.core.evaluate.statistics import estimates, paired_difference
 from rm_gallery.core.tasks import Task
 
+_UNVERIFIED = (
+    "The reading of {} follows its publisher's loader and was not tried on the publisher's own file."
+)
+
 
 def build_result(
     task: Task[Any],
@@ -100,6 +104,6 @@ def build_benchmark_result(
         metrics=share_estimates(shares, seed=seed),
         baselines=tuple(baselines),
         shares=shares,
-        notes=(*notes, *shares.notes),
-        made=made or {},
+        notes=(*notes, *shares.notes, *([] if benchmark.verified else [_UNVERIFIED.format(benchmark.name)])),
+        made={"source": benchmark.source, **(made or {})},
     )

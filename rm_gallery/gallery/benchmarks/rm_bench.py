@@ -48,6 +48,7 @@ class RMBench(Benchmark):
         "domains as in the tables of arXiv:2410.16184"
     )
     verified: ClassVar[bool] = True
+    styles: ClassVar[tuple[str, ...]] = ("concise", "long", "long with Markdown")
 
     def load(self, path: Path) -> list[Item]:
         """Of `total_dataset.json`, of a `DOMAIN_filtered.json`, or of a folder of those."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from rm_gallery.core.data.samples import Pair, Sample, conversation_text
 from rm_gallery.core.errors import DataError
-from rm_gallery.core.evaluate.benchmarks.ask import Question, Questions
+from rm_gallery.core.evaluate.benchmarks.ask import LABELS, Question, Questions, question_key
 from rm_gallery.core.evaluate.benchmarks.base import Item
 from rm_gallery.core.judge.answer import Answer
 from rm_gallery.core.tasks.base import Task
@@ -25,8 +25,10 @@ def write_answers(
     """Write the answers; the same ones give the same bytes. Never leaves a half-written file.
 
     Columns: `unique_id` (the question's key), `item`, `cluster`, `order` (of a pair; else ""), `truth` (of a pair, as
-    shown; else null), `predicted` (the verdict; of a scalar model null), `value` (the number by which a response is
-    ranked; of a pair null), `problem`, `probabilities`, `mass`, `text`, `query`, `response`, `response_b`.
+    shown; else null), `better_than` (of a response, the `unique_id`s of those that it is labelled better than; of a
+    pair null), `predicted` (the verdict; of a scalar model null), `value` (the number by which a response is ranked;
+    of a pair null), `problem`, `probabilities` (of a pair over A, B and tie), `mass`, `text`, `query`, `response`,
+    `response_b`.
 
     Raises:
         DataError: there are not as many answers as questions.
@@ -40,12 +42,15 @@ def write_answers(
     pairs = questions.responses == 2
     schema = pa.schema(
         [(name, pa.string()) for name in ("unique_id", "item", "cluster", "order", "truth")]
+        + [("better_than", pa.list_(pa.string()))]
         + [("predicted", pa.string() if pairs else pa.float64()), ("value", pa.float64())]
         + [("problem", pa.string()), ("probabilities", pa.list_(pa.float64())), ("mass", pa.float64())]
         + [(name, pa.string()) for name in ("text", "query", "response", "response_b")]
     )
+    worse = {} if pairs else _better_than(items)
     rows = [
-        _line(question, answer, cluster[question.item], task)
+        _line(question, answer, task)
+        | {"cluster": cluster[question.item], "better_than": worse.get(question.key)}
         for question, answer in zip(questions.asked, answers, strict=True)
     ]
     target = Path(path)
@@ -55,11 +60,25 @@ def write_answers(
     temporary.replace(target)
 
 
-def _line(question: Question, answer: Answer, cluster: str, task: Task[Any] | None) -> dict[str, Any]:
+def _better_than(items: Sequence[Item]) -> dict[str, list[str]]:
+    """The key of each response → the keys of those to which the item's comparisons prefer it; ties are none."""
+    found: dict[str, list[str]] = {}
+    for item in items:
+        # responses with the same text are asked about as one
+        keys = [question_key(item.unique_id, item.responses.index(text), None) for text in item.responses]
+        found.update((key, []) for key in keys)
+        for comparison in item.comparisons:
+            pair = (keys[comparison.first], keys[comparison.second])
+            better, worse = pair if comparison.truth == "A" else pair[::-1]
+            if comparison.truth != "tie" and worse not in (better, *found[better]):
+                found[better].append(worse)
+    return found
+
+
+def _line(question: Question, answer: Answer, task: Task[Any] | None) -> dict[str, Any]:
     line = {
         "unique_id": question.key,
         "item": question.item,
-        "cluster": cluster,
         "order": question.order or "",
         "problem": answer.problem,
         "probabilities": answer.probabilities,
@@ -81,8 +100,18 @@ def _line(question: Question, answer: Answer, cluster: str, task: Task[Any] | No
     return line | {
         "truth": pair.preferred,
         "predicted": answer.verdict,
+        "probabilities": _over_labels(answer, task),
         "value": None,
         "query": conversation_text(pair.input),
         "response": pair.response_a,
         "response_b": pair.response_b,
     }
+
+
+def _over_labels(answer: Answer, task: Task[Any] | None) -> list[float] | None:
+    """The probabilities in the file's order, whatever the order of the task's verdicts."""
+    if answer.probabilities is None:
+        return None
+    labels = LABELS if task is None else tuple(task.verdicts())
+    known = dict(zip(labels, answer.probabilities, strict=True))
+    return [known[label] for label in LABELS]

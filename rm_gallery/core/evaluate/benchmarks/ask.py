@@ -18,7 +18,8 @@ from rm_gallery.core.tasks.base import Task
 
 Order = Literal["forward", "swapped"]
 ORDERS: tuple[Order, Order] = ("forward", "swapped")
-_LABELS: tuple[Preferred, ...] = ("A", "B", "tie")
+LABELS: tuple[Preferred, ...] = ("A", "B", "tie")
+"""The order of a pair's verdicts where no task says another."""
 T = TypeVar("T")
 
 
@@ -117,7 +118,7 @@ def judged(
                 scored(item, [found[item.unique_id, index, None].value(task) for index in _distinct(item)])
                 for item in items
             ]
-        labels = _LABELS if task is None else tuple(task.verdicts())
+        labels = LABELS if task is None else tuple(task.verdicts())
         return [_compared(item, found, labels) for item in items]
     except KeyError as error:
         raise DataError(
@@ -137,7 +138,7 @@ def scored(item: Item, values: Sequence[float | None]) -> Judged:
     return Judged(tuple(outcomes), tuple(values))
 
 
-def outcome(forward: Answer, swapped: Answer, labels: Sequence[Any] = _LABELS) -> Outcome:
+def outcome(forward: Answer, swapped: Answer, labels: Sequence[Any] = LABELS) -> Outcome:
     """The two answers about one comparison in the comparison's own terms.
 
     `labels` are the verdicts that the answers' probabilities are over, in their order.
@@ -149,7 +150,7 @@ def outcome(forward: Answer, swapped: Answer, labels: Sequence[Any] = _LABELS) -
         return Outcome(first, second, _together(first, second))
     shown = dict(zip(labels, forward.probabilities, strict=True))
     mirrored = {_OTHER[label]: p for label, p in zip(labels, swapped.probabilities, strict=True)}
-    return Outcome(first, second, _most_probable({k: shown[k] + mirrored[k] for k in _LABELS}))
+    return Outcome(first, second, _most_probable({k: shown[k] + mirrored[k] for k in LABELS}))
 
 
 def _together(first: Preferred, second: Preferred) -> Preferred:
@@ -161,7 +162,7 @@ def _together(first: Preferred, second: Preferred) -> Preferred:
 def _most_probable(total: Mapping[Preferred, float]) -> Preferred:
     """The label with the largest sum; a draw of A and B is a tie, and A or B goes before an equally probable tie."""
     top = max(total.values())
-    best = [label for label in _LABELS if total[label] == top]
+    best = [label for label in LABELS if total[label] == top]
     return "tie" if best[:2] == ["A", "B"] else best[0]
 
 

@@ -136,11 +136,13 @@ class Benchmark(ABC):
         name: as `--benchmark` takes it.
         source: where the format and the aggregation are defined, for the docs and the report.
         verified: whether it was tried on the publisher's own file.
+        styles: what I and J stand for in figures named `style_I_J`, where it has those.
     """
 
     name: ClassVar[str]
     source: ClassVar[str]
     verified: ClassVar[bool]
+    styles: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def load(self, path: Path) -> list[Item]:
