@@ -255,14 +255,12 @@ def answers(draw):
     pieces = [stem[a:b] for a, b in zip(cuts, [*cuts[1:], len(stem)], strict=True)]
     joined = pieces.pop() if draw(st.booleans()) else ""
     ends = [draw(st.integers(parting + 1, len(text))) for text in texts]
-    weights = draw(st.lists(st.floats(0, 1), min_size=len(texts) + 2, max_size=len(texts) + 2))
+    weights = draw(st.lists(st.floats(0, 1), min_size=len(texts) + 3, max_size=len(texts) + 3))
     total = sum(weights) or 1.0
     shares = [weight / total for weight in weights]
     heads = [joined + text[parting:end] for text, end in zip(texts, ends, strict=True)]
-    others = [
-        joined + "?",
-        joined + texts[0][parting:] + "?",
-    ]  # of another answer, and beyond the verdict's text
+    # of another answer, beyond the verdict's text, and one that does not reach the place where the verdicts part
+    others = [joined + "?", joined + texts[0][parting:] + "?", joined]
     top = tuple((text, log_of(share)) for text, share in zip([*heads, *others], shares, strict=True))
     path = draw(st.lists(st.floats(-3, 0), min_size=len(pieces), max_size=len(pieces)))
     chosen = draw(st.sampled_from(range(len(heads))))

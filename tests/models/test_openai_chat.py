@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import ast
 import asyncio
 import contextlib
@@ -351,6 +352,41 @@ def test_questions_cancelled_at_any_moment_leave_all_places_free(chat):
     assert endpoint.most_at_once >= 3
 
 
+def test_closing_while_a_question_is_under_way_asks_it_again(chat):
+    with Endpoint(script=[hang(30)]) as endpoint:
+        model = chat(endpoint)
+
+        async def close():
+            asked = asyncio.ensure_future(model.achat(ask("still")))
+            while endpoint.count < 1:
+                await asyncio.sleep(0.001)
+            model.close()
+            return await asked
+
+        response = asyncio.run(close())
+    assert (response.text, response.attempts) == ("still", 2)
+
+
+def test_an_interrupted_question_is_given_up(chat):
+    """Ctrl-C, from a thread that waits until the request is there."""
+
+    def interrupt():
+        while endpoint.at_once < 1:
+            time.sleep(0.001)
+        _thread.interrupt_main()
+
+    with Endpoint(script=[hang(30)]) as endpoint:
+        model = chat(endpoint, timeout=30)
+        threading.Thread(target=interrupt).start()
+        with pytest.raises(KeyboardInterrupt):
+            model.chat(ask())
+        for _ in range(300):
+            if endpoint.at_once == 0:
+                break
+            time.sleep(0.01)
+        assert (endpoint.at_once, endpoint.count) == (0, 1)
+
+
 def test_a_forked_process_asks_on_its_own(chat):
     """A process that was forked has the background loop's memory, and not its thread."""
     code = (
@@ -411,6 +447,18 @@ def test_the_key_is_shown_nowhere(chat, caplog):
     assert KEY[-4:] not in told
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 320), st.sampled_from([200, 400, 500]))
+def test_no_part_of_the_key_is_shown_where_a_message_is_cut(position, code):
+    """Bodies of any length that repeat the key, at any place in them."""
+    with Endpoint(script=lambda *_: sent(code, b"x" * position + KEY.encode() + b"y" * 90)) as endpoint:
+        model = OpenAIChatModel("judge", endpoint.base_url, api_key=KEY, max_retries=0)
+        with pytest.raises(ChatError) as caught:
+            model.chat(ask())
+        model.close()
+    assert KEY[:6] not in str(caught.value)
+
+
 @pytest.mark.parametrize("key", [f"{KEY}\n{KEY}", f"{KEY} {KEY}", f"{KEY}é", f"{KEY}\x00"])
 def test_a_key_that_no_header_carries_is_refused_without_being_told(key):
     with pytest.raises(ConfigError) as caught:
@@ -444,6 +492,7 @@ def test_key_and_address_come_from_the_environment(monkeypatch):
         "127.0.0.1:8000",
         "ftp://host",
         "http://[1/v1",
+        "http://a b/v1",
     ],
 )
 def test_an_address_that_cannot_be_used_is_refused(url):

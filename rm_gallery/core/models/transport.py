@@ -17,7 +17,7 @@ from rm_gallery.core.models.chat import ChatError, Kind
 from rm_gallery.core.models.retry import RETRIED, Backoff, retry_after
 from rm_gallery.core.models.wire import Completion, Refusal
 
-if TYPE_CHECKING:  # with the first request
+if TYPE_CHECKING:  # an eighth of a second, with the first model
     import httpx
 
 logger = logging.getLogger("rm_gallery.models")
@@ -82,12 +82,11 @@ class Transport:
     async def post(self, payload: Mapping[str, Any]) -> tuple[Completion | Failure, int]:
         """The completion, or what the last attempt came to, with the number of attempts."""
         body = json.dumps(payload).encode()  # in ASCII, which any text can be written in
-        session = self._here()
         retry = 0
-        async with session.places:
+        async with self._here().places:
             while True:
                 self.requests += 1
-                result = await self._attempt(session.client, body)
+                result = await self._attempt(self._here().client, body)  # another one after `close`
                 if isinstance(result, Completion) or not result.again or retry == self.max_retries:
                     return result, retry + 1
                 delay = self.backoff.delay(retry, result.asked)
@@ -129,8 +128,8 @@ class Transport:
         except httpx.HTTPError as error:
             return self._lost("connection", f"broke the connection off: {error}", error)
         if response.status_code != 200:
-            return self._refused(response.status_code, response.content, response.headers)
-        return self._read(response.content)
+            return self._refused(response.status_code, self._without_key(response.content), response.headers)
+        return self._read(self._without_key(response.content))
 
     def _read(self, body: bytes) -> Completion | Failure:
         try:
@@ -139,7 +138,7 @@ class Transport:
             if body.lstrip()[:1] in (b"{", b""):
                 said = f"sent JSON that breaks off after {len(body)} bytes"
                 return self._lost("truncated", said, error)
-            said = f"is no OpenAI-compatible endpoint: it sent {self._redacted(_start(body))}; does it end in /v1?"
+            said = f"is no OpenAI-compatible endpoint: it sent {_start(body)}; does it end in /v1?"
             return Failure("malformed", said, 200)
         if isinstance(content, dict) and "choices" not in content and isinstance(content.get("error"), dict):
             # gateways that have sent their status before the model's own server failed
@@ -156,13 +155,13 @@ class Transport:
 
     def _lost(self, kind: Kind, said: str, error: Exception) -> Failure:
         causes: dict[str, type[Exception]] = {"timeout": TimeoutError, "truncated": ValueError}
-        cause = causes.get(kind, ConnectionError)(self._redacted(f"{type(error).__name__}: {error}"))
-        return Failure(kind, self._redacted(said).rstrip(": "), again=True, cause=cause)
+        cause = causes.get(kind, ConnectionError)(f"{type(error).__name__}: {error}")
+        return Failure(kind, said.rstrip(": "), again=True, cause=cause)
 
     def _refused(self, status: int, body: bytes, headers: Mapping[str, str]) -> Failure:
         refusal = Refusal.read(body)
         kind = refusal.kind(status)
-        words = self._redacted(refusal.message)
+        words = refusal.message
         said = {
             "key": f"refused the API key (401): check api_key, or OPENAI_API_KEY{'' if self._key else ' (none was given)'}",
             "quota": f"says that the account has no quota left ({status}): {words}",
@@ -173,9 +172,10 @@ class Transport:
         unsupported = refusal.param if refusal.code == "unsupported_parameter" else None
         return Failure(kind, said, status, again=again, asked=asked, unsupported=unsupported)
 
-    def _redacted(self, text: str) -> str:
-        key = self._key.get_secret_value()
-        return text.replace(key, "…") if key else text
+    def _without_key(self, body: bytes) -> bytes:
+        """Some servers repeat the key that they refuse. Taken out before anything is cut to its length."""
+        key = self._key.get_secret_value().encode()
+        return body.replace(key, "…".encode()) if len(key) >= 8 and key in body else body
 
     def _here(self) -> _Session:
         loop = asyncio.get_running_loop()
@@ -200,10 +200,14 @@ class Transport:
 def _checked_url(base_url: str) -> str:
     if any(character in base_url for character in "@?#"):  # it is named in messages and in logs
         raise ConfigError("base_url holds a user, a password or a query: give the key as api_key")
+    import httpx
+
     try:
-        parts = urlsplit(base_url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
+        parts = urlsplit(
+            base_url
+        )  # refuses half an IPv6 address, which httpx quotes; httpx, a host that is no name
+        usable = parts.scheme in ("http", "https") and bool(httpx.URL(base_url).host) and " " not in base_url
+    except (httpx.InvalidURL, ValueError):
         usable = False
     if not usable:
         raise ConfigError(f"base_url is {base_url!r}, expected something like http://127.0.0.1:8000/v1")
