@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import ast
 import asyncio
 import contextlib
@@ -11,6 +10,7 @@ import logging
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -373,7 +373,7 @@ def test_an_interrupted_question_is_given_up(chat):
     def interrupt():
         while endpoint.at_once < 1:
             time.sleep(0.001)
-        _thread.interrupt_main()
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     with Endpoint(script=[hang(30)]) as endpoint:
         model = chat(endpoint, timeout=30)
