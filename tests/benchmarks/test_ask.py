@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from rm_gallery.core.data.samples import Message, Pair, Sample
 from rm_gallery.core.errors import ConfigError, DataError
 from rm_gallery.core.evaluate.benchmarks import Comparison, Item, Outcome
-from rm_gallery.core.evaluate.benchmarks.ask import judged, outcome, questions, scored
+from rm_gallery.core.evaluate.benchmarks.ask import judged, questions, scored
 from rm_gallery.core.evaluate.orders import order_columns
 from rm_gallery.core.judge.answer import Answer
+from rm_gallery.core.judge.orders import outcome
 from rm_gallery.core.tasks import PairwiseTask, PointwiseTask
 from tests.benchmarks.publishers import MIRROR
 

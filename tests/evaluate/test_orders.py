@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rm_gallery.core.data.samples import Message
-from rm_gallery.core.evaluate.benchmarks.base import Comparison, Item, Judged, Outcome, Shares
+from rm_gallery.core.evaluate.benchmarks import Comparison, Item, Judged, Outcome, Shares
 from rm_gallery.core.evaluate.orders import ORDER_COLUMNS, order_columns
 from rm_gallery.core.evaluate.shares import share_estimates
 

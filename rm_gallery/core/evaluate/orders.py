@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rm_gallery.core.evaluate.benchmarks.base import Item, Judged, Outcome
+from rm_gallery.core.evaluate.benchmarks.base import Item, Judged
+from rm_gallery.core.judge.orders import Outcome
 
 Array = NDArray[np.float64]
 DECIDED = ("A", "B")

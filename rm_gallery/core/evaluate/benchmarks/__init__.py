@@ -5,13 +5,13 @@ from rm_gallery.core.evaluate.benchmarks.base import (
     Comparison,
     Item,
     Judged,
-    Outcome,
     Shares,
     benchmark_names,
     correct,
     get_benchmark,
     register_benchmark,
 )
+from rm_gallery.core.judge.orders import Outcome
 
 __all__ = [
     "Benchmark",

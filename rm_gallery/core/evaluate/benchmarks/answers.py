@@ -9,9 +9,10 @@ from typing import Any
 
 from rm_gallery.core.data.samples import Pair, Sample, conversation_text
 from rm_gallery.core.errors import DataError
-from rm_gallery.core.evaluate.benchmarks.ask import LABELS, Question, Questions, question_key
+from rm_gallery.core.evaluate.benchmarks.ask import Question, Questions, question_key
 from rm_gallery.core.evaluate.benchmarks.base import Item
 from rm_gallery.core.judge.answer import Answer
+from rm_gallery.core.judge.orders import LABELS
 from rm_gallery.core.tasks.base import Task
 
 

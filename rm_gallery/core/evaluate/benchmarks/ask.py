@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from rm_gallery.core.data.samples import _OTHER, Pair, Preferred, Sample
+from rm_gallery.core.data.samples import Pair, Preferred, Sample
 from rm_gallery.core.errors import ConfigError, DataError
-from rm_gallery.core.evaluate.benchmarks.base import Comparison, Item, Judged, Outcome
+from rm_gallery.core.evaluate.benchmarks.base import Comparison, Item, Judged
 from rm_gallery.core.judge.answer import Answer
+from rm_gallery.core.judge.orders import LABELS, ORDERS, Order, Outcome, outcome
 from rm_gallery.core.tasks.base import Task
 
-Order = Literal["forward", "swapped"]
-ORDERS: tuple[Order, Order] = ("forward", "swapped")
-LABELS: tuple[Preferred, ...] = ("A", "B", "tie")
-"""The order of a pair's verdicts where no task says another."""
 T = TypeVar("T")
 
 
@@ -136,34 +133,6 @@ def scored(item: Item, values: Sequence[float | None]) -> Judged:
             opinion = "tie" if first == second else "A" if first > second else "B"
         outcomes.append(Outcome(opinion, opinion, opinion))
     return Judged(tuple(outcomes), tuple(values))
-
-
-def outcome(forward: Answer, swapped: Answer, labels: Sequence[Any] = LABELS) -> Outcome:
-    """The two answers about one comparison in the comparison's own terms.
-
-    `labels` are the verdicts that the answers' probabilities are over, in their order.
-    """
-    first, second = forward.verdict, _OTHER.get(swapped.verdict)
-    if first is None or second is None:
-        return Outcome(first, second, None)
-    if forward.probabilities is None or swapped.probabilities is None:
-        return Outcome(first, second, _together(first, second))
-    shown = dict(zip(labels, forward.probabilities, strict=True))
-    mirrored = {_OTHER[label]: p for label, p in zip(labels, swapped.probabilities, strict=True)}
-    return Outcome(first, second, _most_probable({k: shown[k] + mirrored[k] for k in LABELS}))
-
-
-def _together(first: Preferred, second: Preferred) -> Preferred:
-    if first == second or second == "tie":
-        return first
-    return second if first == "tie" else "tie"
-
-
-def _most_probable(total: Mapping[Preferred, float]) -> Preferred:
-    """The label with the largest sum; a draw of A and B is a tie, and A or B goes before an equally probable tie."""
-    top = max(total.values())
-    best = [label for label in LABELS if total[label] == top]
-    return "tie" if best[:2] == ["A", "B"] else best[0]
 
 
 def _compared(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from rm_gallery.core.data.samples import Message, Preferred, Row
 from rm_gallery.core.errors import ConfigError, DataError, nearest
+from rm_gallery.core.judge.orders import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,25 +49,6 @@ class Item:
     responses: tuple[str, ...]
     comparisons: tuple[Comparison, ...]
     tags: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a judge made of one comparison, in the comparison's own terms (A is `first`, whichever was shown first).
-
-    A model that scores has one opinion: `forward` and `swapped` are the same there, and so is `preferred`.
-
-    Attributes:
-        forward: the verdict with `first` shown first; None where it was not legal or not given.
-        swapped: the verdict with `second` shown first, mirrored back; None as above.
-        preferred: both orders together: by the mean of the two distributions where there are any; else the verdict
-            that both give, one order's where the other says tie, and `tie` where they contradict each other. None
-            where an order has no verdict.
-    """
-
-    forward: Preferred | None
-    swapped: Preferred | None
-    preferred: Preferred | None
 
 
 @dataclass(frozen=True, slots=True)

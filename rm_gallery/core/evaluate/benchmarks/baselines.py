@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 
 from rm_gallery.core import trivial
 from rm_gallery.core.data.samples import Preferred
-from rm_gallery.core.evaluate.benchmarks.ask import ORDERS, outcome, question_key, scored
-from rm_gallery.core.evaluate.benchmarks.base import Item, Judged, Outcome
+from rm_gallery.core.evaluate.benchmarks.ask import question_key, scored
+from rm_gallery.core.evaluate.benchmarks.base import Item, Judged
 from rm_gallery.core.judge.answer import Answer
+from rm_gallery.core.judge.orders import ORDERS, Outcome, outcome
 
 BENCHMARK_BASELINES = {
     "first": "always the response shown first",

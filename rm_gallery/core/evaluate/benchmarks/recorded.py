@@ -21,10 +21,11 @@ from typing import Any
 
 from rm_gallery.core.data.converters import BadRow
 from rm_gallery.core.errors import DataError
-from rm_gallery.core.evaluate.benchmarks.ask import ORDERS, Order, Questions, questions
+from rm_gallery.core.evaluate.benchmarks.ask import Questions, questions
 from rm_gallery.core.evaluate.benchmarks.base import Item
 from rm_gallery.core.evaluate.benchmarks.reading import Row, located, one_of, read_rows
 from rm_gallery.core.judge.answer import FAILED, UNPARSABLE, Answer
+from rm_gallery.core.judge.orders import ORDERS, Order
 
 Key = tuple[str, int, Order | None]
 _VERDICTS = {"A": "A", "B": "B", "tie": "tie", "a": "A", "b": "B", "Tie": "tie", "TIE": "tie", None: None}
