@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,15 @@ from rm_gallery.core.models.tree import Tree
 
 if TYPE_CHECKING:  # torch is loaded with the judge, not with this module
     import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a judge wrote: `tokens` counts the end of the turn with it; without one it was cut off (`ended`)."""
+
+    text: str
+    tokens: int
+    ended: bool
 
 
 class LocalJudge(ModelJudge):
@@ -115,9 +125,31 @@ class LocalJudge(ModelJudge):
                     answers[i] = text
         return answers
 
+    def complete(self, prompts: Sequence[Tokens], *, max_new_tokens: int) -> Iterator[dict[int, Written]]:
+        """The answers to distinct prompts by greedy decoding, by position, in batches."""
+        end = self._plain(max_new_tokens).eos_token_id
+        ends = set(end) if isinstance(end, list) else {end}
+        for batch, rows in self._decode(prompts, max_new_tokens=max_new_tokens, samples=None, seed=0):
+            found = {}
+            for i, row, text in zip(
+                batch, rows, self.tokenizer.batch_decode(rows, skip_special_tokens=True), strict=True
+            ):
+                length = next((n for n, token in enumerate(row, start=1) if token in ends), None)
+                found[i] = Written(text, length or len(row), length is not None)
+            yield found
+
     def _write(
         self, prompts: Sequence[Tokens], *, max_new_tokens: int, samples: int | None, seed: int
     ) -> Iterator[dict[int, list[str]]]:
+        each = samples or 1
+        for batch, rows in self._decode(prompts, max_new_tokens=max_new_tokens, samples=samples, seed=seed):
+            texts = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
+            yield {i: texts[n * each : (n + 1) * each] for n, i in enumerate(batch)}
+
+    def _decode(
+        self, prompts: Sequence[Tokens], *, max_new_tokens: int, samples: int | None, seed: int
+    ) -> Iterator[tuple[list[int], list[list[int]]]]:
+        """(positions, the new tokens of each, `samples` rows a position, padded behind their end) in batches."""
         import torch
 
         from rm_gallery.core.judge.sampling import draws
@@ -141,8 +173,7 @@ class LocalJudge(ModelJudge):
                     generation_config=self._plain(max_new_tokens),
                     logits_processor=draws([prompts[i] for i in batch], samples, max_new_tokens, seed),
                 )
-            texts = self.tokenizer.batch_decode(output[:, laid.ids.size(1) :], skip_special_tokens=True)
-            yield {i: texts[n * each : (n + 1) * each] for n, i in enumerate(batch)}
+            yield batch, output[:, laid.ids.size(1) :].tolist()
 
     def _weigh(self, prompts: Sequence[Tokens], tree: Tree) -> Iterator[dict[int, list[float]]]:
         from rm_gallery.core.judge.expected import weigh_alone, weigh_together

@@ -132,7 +132,7 @@ class ScalarJudge:
                     problem=f"{FAILED}: the conversation does not end with an assistant's response"
                 )
                 continue
-            encoded[i] = self._encode(conversation)
+            encoded[i] = self.encode(conversation)
             length = len(encoded[i]["input_ids"])
             if self.context is not None and length > self.context:
                 answers[i] = overlong(length, 0, self.context)
@@ -146,7 +146,8 @@ class ScalarJudge:
             done(scored)
         return [answers[i] for i in range(len(conversations))]
 
-    def _encode(self, conversation: Conversation) -> dict[str, list[int]]:
+    def encode(self, conversation: Conversation) -> dict[str, list[int]]:
+        """The model's inputs for a conversation that ends with the response."""
         if self.tokenizer.chat_template:
             text = self.tokenizer.apply_chat_template(list(conversation), tokenize=False)
             return dict(self.tokenizer(text, add_special_tokens=False))  # the template has written them
