@@ -72,14 +72,15 @@ class EndpointJudge:
             _parting(task)
 
         async def ask(position: int) -> Answer:
-            asked = conversations[position]
             try:
-                if mode == "vote":
-                    return await self._vote(task, asked, max_new_tokens, samples, seed)
-                if mode == "expected":
-                    return await self._expected(task, asked, max_new_tokens)
-                response = await self.model.achat(asked, temperature=0, max_tokens=max_new_tokens)
-                return read(task, response.text)
+                return await self.aanswer(
+                    task,
+                    conversations[position],
+                    mode=mode,
+                    max_new_tokens=max_new_tokens,
+                    samples=samples,
+                    seed=seed,
+                )
             except ChatError as error:
                 if error.kind in _HOPELESS or (position == 0 and error.kind == "unreachable"):
                     raise
@@ -94,6 +95,29 @@ class EndpointJudge:
                     answers.update(batch)
                     done(batch)
         return [answers[i] for i in range(len(conversations))]
+
+    async def aanswer(
+        self,
+        task: Task[Any],
+        conversation: Conversation,
+        *,
+        mode: Mode,
+        max_new_tokens: int,
+        samples: int = 8,
+        seed: int = 0,
+    ) -> Answer:
+        """Answer one conversation, from any event loop.
+
+        Raises:
+            ChatError: the endpoint gave no answer.
+            ConfigError: as `answer`.
+        """
+        if mode == "vote":
+            return await self._vote(task, conversation, max_new_tokens, samples, seed)
+        if mode == "expected":
+            return await self._expected(task, conversation, max_new_tokens)
+        response = await self.model.achat(conversation, temperature=0, max_tokens=max_new_tokens)
+        return read(task, response.text)
 
     async def _expected(self, task: Task[Any], asked: Conversation, max_new_tokens: int) -> Answer:
         try:

@@ -6,26 +6,27 @@ response = await model.achat([{"role": "user", "content": "What is 2 + 3?"}])
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.models import background
-from rm_gallery.core.models.batching import Batcher
 from rm_gallery.core.models.chat import ChatError, ChatResponse, Messages, Price, Totals
 from rm_gallery.core.models.retry import Backoff
-from rm_gallery.core.models.structured import parse_structured
 from rm_gallery.core.models.structured import response_format as format_field
+from rm_gallery.core.models.structured import with_parsed
 from rm_gallery.core.models.transport import Failure, Transport
 from rm_gallery.core.models.wire import Completion
+from rm_gallery.core.models.worker import Worker, Written
+from rm_gallery.core.tasks.saved import answer_length
 
 if TYPE_CHECKING:
+    from rm_gallery.core.judge.local import LocalJudge
     from rm_gallery.core.tasks.base import Task
 
 OPENAI = "https://api.openai.com/v1"
@@ -89,6 +90,7 @@ class OpenAIChatModel:
         self.extra_body = dict(extra_body or {})
         self.price = None if price is None else Price(*price)
         self.task: Task[Any] | None = None
+        self.judge: LocalJudge | None = None
         self._length_field = "max_tokens"
         self._answered = self._failed = self._in = self._out = self._uncounted = self._local_requests = 0
         if is_local:
@@ -96,7 +98,11 @@ class OpenAIChatModel:
                 raise ConfigError(
                     "is_local=True loads a folder in this process: leave base_url, extra_body and price out"
                 )
-            self._batcher = self._load(dtype, trust_remote_code)
+            self._worker = Worker(self.model, dtype, trust_remote_code, largest=max_concurrency)
+            self.judge = self._worker.judge
+            if (saved := self._worker.saved) is not None:
+                self.task = saved.task
+                self.max_tokens = max_tokens or answer_length(saved, saved.task)
             return
         url = base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI
         key = api_key if api_key is not None else os.environ.get("OPENAI_API_KEY")
@@ -179,10 +185,22 @@ class OpenAIChatModel:
         """`achat`, with its options, for code that does not await; in a notebook too, which it holds up."""
         return background.wait(self._ask(messages, **options))
 
+    async def abatched(
+        self, messages: Messages, how: Callable[[LocalJudge, list[list[dict[str, Any]]]], list[Any]]
+    ) -> Any:
+        """Have a local model's worker call `how(judge, conversations)`, and give back what is in this one's place.
+
+        Concurrent calls with an equal `how` share batches, as those of `achat` do.
+
+        Raises:
+            ChatError: the call raised.
+        """
+        return await background.hop(self._ask_batched(messages, how))
+
     def close(self) -> None:
         """Close the connections, or end the worker. The next call opens them again."""
         if self.is_local:
-            self._batcher.close()
+            self._worker.close()
         else:
             background.wait(self._transport.close())
 
@@ -223,7 +241,7 @@ class OpenAIChatModel:
                 }
                 response = await self._post(messages, fields)
             if isinstance(wanted, type):
-                response = _with_parsed(response, wanted, self.model)
+                response = with_parsed(response, wanted, self.model)
         except ChatError:
             self._failed += 1
             raise
@@ -274,47 +292,21 @@ class OpenAIChatModel:
             return None
         return (prompt * self.price.input + completion * self.price.output) / 1e6
 
-    def _load(self, dtype: str, trust_remote_code: bool) -> Batcher:
-        from rm_gallery.core.judge.local import LocalJudge
-        from rm_gallery.core.tasks.saved import answer_length, load_saved_task
-
-        saved = load_saved_task(self.model)
-        if saved is not None:
-            self.task = saved.task
-            self.max_tokens = self.max_tokens or answer_length(saved, saved.task)
-        judge = LocalJudge.load(self.model, dtype=dtype, trust_remote_code=trust_remote_code)
-
-        def generate(conversations: list[Any], length: int) -> list[str]:
-            return judge.generate(conversations, max_new_tokens=length)
-
-        return Batcher(generate, largest=self.max_concurrency)
+    async def _ask_batched(self, messages: Messages, how: Any) -> Any:
+        try:
+            answer = await self._work(messages, how)
+        except ChatError:
+            self._failed += 1
+            raise
+        self._answered += 1
+        return answer
 
     async def _generate(self, messages: Messages, max_tokens: int | None) -> ChatResponse:
-        conversation = [dict(message) for message in messages]
-        self._local_requests += 1
-        try:
-            text = await asyncio.wrap_future(self._batcher.submit(conversation, max_tokens or ANSWER_LENGTH))
-        except Exception as error:  # out of memory, a conversation that the chat template refuses, …
-            said = " ".join(f"{type(error).__name__}: {error}".split())
-            raise ChatError(f"{self.model} failed in this process: {said}", kind="local") from error
-        self._uncounted += 1
+        text = await self._work(messages, Written(max_tokens or ANSWER_LENGTH))
         return ChatResponse(texts=(text,), finish_reasons=("",), logprobs=(None,))
 
-
-def _with_parsed(response: ChatResponse, wanted: type[BaseModel], model: str) -> ChatResponse:
-    parsed = []
-    for text, reason in zip(response.texts, response.finish_reasons, strict=True):
-        try:
-            parsed.append(parse_structured(wanted, text))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = ".".join(str(part) for part in first["loc"]) or "the answer"
-            shown = text if len(text) <= 80 else text[:80] + "…"
-            cut = ", cut off at max_tokens" if reason == "length" else ""
-            raise ChatError(
-                f"the answer of {model} is no {wanted.__name__}: {place}: {first['msg']}: {shown!r}{cut}",
-                kind="invalid_output",
-                attempts=response.attempts,
-                text=text,
-            ) from error
-    return replace(response, parsed=tuple(parsed))
+    async def _work(self, messages: Messages, how: Any) -> Any:
+        self._local_requests += 1
+        answer = await self._worker.ask(messages, how)
+        self._uncounted += 1
+        return answer

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
+
+from rm_gallery.core.models.chat import ChatError, ChatResponse
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -50,3 +53,27 @@ def parse_structured(wanted: type[M], text: str) -> M:
     """The answer as the model; one fence around all of it is taken off. Raises pydantic's `ValidationError`."""
     fenced = re.fullmatch(r"```(?:json)?\s*\n(.*?)\n?```", text.strip(), re.DOTALL)
     return wanted.model_validate_json(fenced[1] if fenced else text)
+
+
+def with_parsed(response: ChatResponse, wanted: type[BaseModel], model: str) -> ChatResponse:
+    """The response with each of its texts as the model that was asked for; `model` is the name for the message.
+
+    Raises:
+        ChatError: one is no such model; of kind `invalid_output`.
+    """
+    parsed = []
+    for text, reason in zip(response.texts, response.finish_reasons, strict=True):
+        try:
+            parsed.append(parse_structured(wanted, text))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(str(part) for part in first["loc"]) or "the answer"
+            shown = text if len(text) <= 80 else text[:80] + "…"
+            cut = ", cut off at max_tokens" if reason == "length" else ""
+            raise ChatError(
+                f"the answer of {model} is no {wanted.__name__}: {place}: {first['msg']}: {shown!r}{cut}",
+                kind="invalid_output",
+                attempts=response.attempts,
+                text=text,
+            ) from error
+    return replace(response, parsed=tuple(parsed))
