@@ -69,7 +69,7 @@ class EndpointJudge:
             ConfigError: mode `expected` cannot be had for this task or from this endpoint.
         """
         if mode == "expected":
-            _parting(task)
+            parting(task)
 
         async def ask(position: int) -> Answer:
             try:
@@ -177,13 +177,13 @@ def verdict_log_probs(task: Task[Any], tokens: Sequence[TokenLogprob]) -> list[f
         InvalidVerdict: the answer begins otherwise or breaks off, or no verdict is among the alternatives.
         ConfigError: the verdicts of this task do not differ in one token.
     """
-    parting = _parting(task)
+    at = parting(task)
     texts = [task.format(verdict) for verdict in task.verdicts()]
     written = "".join(token.token for token in tokens)
     lead = written[: len(written) - len(written.lstrip())]
-    stem = lead + texts[0][:parting]
+    stem = lead + texts[0][:at]
     if not written.startswith(stem):
-        raise InvalidVerdict(f"the answer begins with {written[:40]!r} instead of {texts[0][:parting]!r}")
+        raise InvalidVerdict(f"the answer begins with {written[:40]!r} instead of {texts[0][:at]!r}")
     path, start = 0.0, 0
     for token in tokens:
         if start + len(token.token) > len(stem):
@@ -208,20 +208,20 @@ def verdict_log_probs(task: Task[Any], tokens: Sequence[TokenLogprob]) -> list[f
     return found
 
 
-def _parting(task: Task[Any]) -> int:
+def parting(task: Task[Any]) -> int:
     """Where the canonical texts of the verdicts part. Raises `ConfigError` where one token cannot tell them apart."""
     if task.think:
         raise ConfigError(
             "this judge reasons before its verdict, whose probability depends on the reasoning: use vote, or greedy"
         )
     texts = [task.format(verdict) for verdict in task.verdicts()]
-    parting = len(os.path.commonprefix(texts))  # noqa: RUF071 - of texts, not of paths
-    if len({text[parting : parting + 1] for text in texts}) < len(texts):
+    at = len(os.path.commonprefix(texts))  # noqa: RUF071 - of texts, not of paths
+    if len({text[at : at + 1] for text in texts}) < len(texts):
         raise ConfigError(
             f"some verdicts of the task {task.name} begin alike, and an endpoint does not tell how they go on: use "
             f"greedy or vote"
         )
-    return parting
+    return at
 
 
 def _seed(seed: int, asked: Conversation, number: int) -> int:

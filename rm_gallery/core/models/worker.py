@@ -44,10 +44,13 @@ class Worker:
         """
         conversation = [dict(message) for message in messages]
         try:
-            return await asyncio.wrap_future(self._batcher.submit(conversation, how))
+            answer = await asyncio.wrap_future(self._batcher.submit(conversation, how))
         except Exception as error:  # out of memory, a conversation that the chat template refuses, …
             said = " ".join(f"{type(error).__name__}: {error}".split())
             raise ChatError(f"{self.model} failed in this process: {said}", kind="local") from error
+        if isinstance(answer, ChatError):
+            raise answer
+        return answer
 
     def close(self) -> None:
         """End the thread. The next question starts another."""
@@ -63,5 +66,19 @@ class Written:
 
     max_new_tokens: int
 
-    def __call__(self, judge: LocalJudge, conversations: list[Any]) -> list[str]:
-        return judge.generate(conversations, max_new_tokens=self.max_new_tokens)
+    def __call__(self, judge: LocalJudge, conversations: list[Any]) -> list[str | ChatError]:
+        refused: dict[int, ChatError] = {}
+        for i, prompt in enumerate(judge.encode(conversations)):
+            # one that the chat template refuses fails below, with its cause
+            if (
+                isinstance(prompt, tuple)
+                and judge.context
+                and len(prompt) + self.max_new_tokens > judge.context
+            ):
+                said = f"{len(prompt)} tokens and its answer up to {self.max_new_tokens}"
+                refused[i] = ChatError(
+                    f"the question has {said}, the model's context {judge.context}", kind="overlong"
+                )
+        fitting = [conversation for i, conversation in enumerate(conversations) if i not in refused]
+        texts = iter(judge.generate(fitting, max_new_tokens=self.max_new_tokens))
+        return [refused[i] if i in refused else next(texts) for i in range(len(conversations))]

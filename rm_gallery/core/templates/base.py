@@ -22,6 +22,7 @@ from rm_gallery.core.errors import InvalidVerdict
 THINK = "think"
 # ASCII digits only: int() would also take "٣", "1_0" and "+3", none of which is the verdict we asked for.
 _INTEGER = re.compile(r"(?:0|-?[1-9][0-9]*)(?:\.0+)?", re.ASCII)
+_DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
 
 
 def after_reasoning(text: str) -> str:
@@ -62,7 +63,7 @@ def _tag(name: str, closing: bool = False) -> re.Pattern[str]:
 class BasePromptTemplate(BaseModel):
     """A verdict's fields. A field named `think` is the optional reasoning; every other one is a tag to fill.
 
-    Supported types of a field: `int` (with `ge`/`le` as its scale), `Literal` of strings, `str`.
+    Supported types of a field: `int` and `float` (with `ge`/`le` as their scale), `Literal` of strings, `str`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -138,6 +139,11 @@ def _convert(name: str, info: FieldInfo, raw: str) -> Any:
         if len(digits) > 18:
             raise InvalidVerdict(f"<{name}> holds a number of {len(digits)} digits")
         return int(digits)
+    if info.annotation is float:
+        if len(content) > 40 or not _DECIMAL.fullmatch(content):
+            shown = content if len(content) <= 40 else content[:40] + "…"
+            raise InvalidVerdict(f"<{name}> holds {shown!r}, which is not a number")
+        return float(content)
     if get_origin(info.annotation) is Literal:
         if content.isascii():
             for legal in get_args(info.annotation):
