@@ -6,6 +6,8 @@ response = await model.achat([{"role": "user", "content": "What is 2 + 3?"}])
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -17,6 +19,7 @@ from pydantic import BaseModel
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.models import background
 from rm_gallery.core.models.chat import ChatError, ChatResponse, Messages, Price, Totals
+from rm_gallery.core.models.fingerprint import model_fingerprint
 from rm_gallery.core.models.retry import Backoff
 from rm_gallery.core.models.structured import response_format as format_field
 from rm_gallery.core.models.structured import with_parsed
@@ -128,6 +131,13 @@ class OpenAIChatModel:
     def base_url(self) -> str | None:
         """None for a local model."""
         return None if self.is_local else self._transport.base_url
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells its answers from those of another model, or of the same one asked otherwise; part of a journal's keys."""
+        place = model_fingerprint(self.model) if self.is_local else self.base_url
+        made_of = [place, self.model, self.temperature, self.max_tokens, self.extra_body]
+        return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def totals(self) -> Totals:
