@@ -19,7 +19,6 @@ from pydantic import BaseModel
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.models import background
 from rm_gallery.core.models.chat import ChatError, ChatResponse, Messages, Price, Totals
-from rm_gallery.core.models.fingerprint import model_fingerprint
 from rm_gallery.core.models.retry import Backoff
 from rm_gallery.core.models.structured import response_format as format_field
 from rm_gallery.core.models.structured import with_parsed
@@ -135,7 +134,7 @@ class OpenAIChatModel:
     @property
     def fingerprint(self) -> str:
         """Tells its answers from those of another model, or of the same one asked otherwise; part of a journal's keys."""
-        place = model_fingerprint(self.model) if self.is_local else self.base_url
+        place = self.base_url if self.judge is None else self.judge.fingerprint
         made_of = [place, self.model, self.temperature, self.max_tokens, self.extra_body]
         return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
 
