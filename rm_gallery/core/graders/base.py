@@ -43,7 +43,7 @@ class BaseGrader(ABC):
         """
         self.check_fields(fields)
         try:
-            return await self._grade(**fields)
+            return await self._grade(fields)
         except (ChatError, InvalidVerdict, DataError) as error:
             return self.error(error)
 
@@ -87,7 +87,7 @@ class BaseGrader(ABC):
         return GraderError(self.name, str(cause), {**said, **metadata})
 
     @abstractmethod
-    async def _grade(self, **fields: Any) -> GraderResult:
+    async def _grade(self, fields: dict[str, Any]) -> GraderResult:
         """Grade one item whose fields are all there.
 
         Raises:
