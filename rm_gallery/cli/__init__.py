@@ -7,7 +7,7 @@ import sys
 import typer
 
 from rm_gallery import __version__
-from rm_gallery.cli import data, evaluate, judge, merge, models, quickstart, report, train, verl, watch
+from rm_gallery.cli import data, evaluate, judge, merge, models, quickstart, report, serve, train, verl, watch
 from rm_gallery.core.errors import RMGalleryError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command("merge")(merge.merge)
 app.command("eval")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("judge")(judge.judge)
+app.command("serve")(serve.serve)
 
 
 def _version(value: bool) -> None:
