@@ -24,12 +24,17 @@ class BaseGrader(ABC):
         mode: `pointwise` scores one response, `listwise` ranks several, given as `responses`.
         required: the fields it cannot do without.
         optional: those it can; None: it takes whatever else it is given.
+        both_orders: it looks at a pair in both orders itself, so that nobody else needs to.
+
+    What a grade depends on stands in public attributes, by which a runner's journal tells one grader from another; what
+    changes while it works, in private ones.
     """
 
     name: str
     mode: GraderMode = "pointwise"
     required: tuple[str, ...] = ("query", "response")
     optional: tuple[str, ...] | None = ()
+    both_orders: bool = False
 
     async def aevaluate(self, **fields: Any) -> GraderResult:
         """Grade one item. May be awaited many times at once, on any event loop.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Generic, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, Field, ValidationError, create_model
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from rm_gallery.core.errors import ConfigError, InvalidVerdict
@@ -23,9 +23,19 @@ def score_model(scale: Scale, ends: tuple[str, str]) -> type[BaseModel]:
     meaning = f"score from {low:g} ({ends[0]}) to {high:g} ({ends[1]}), a {'whole ' if whole else ''}number"
     fields: dict[str, Any] = {
         "reason": (str, Field(default="", description="reason for the score, in one to three sentences")),
-        "score": (int if whole else float, Field(ge=low, le=high, description=meaning)),
+        "score": (
+            Annotated[int if whole else float, BeforeValidator(_no_bool)],
+            Field(ge=low, le=high, description=meaning),
+        ),
     }
     return create_model("Score", **fields)
+
+
+def _no_bool(value: Any) -> Any:
+    """JSON's `true`, which pydantic reads as 1."""
+    if isinstance(value, bool):
+        raise ValueError(f"{value} is no number")
+    return value
 
 
 class JsonFormat(Generic[M]):

@@ -98,6 +98,7 @@ class PairJudgeGrader(BaseGrader):
 
     mode: GraderMode = "listwise"
     required = ("query", "responses")
+    both_orders = True
 
     def __init__(
         self,

@@ -85,17 +85,18 @@ class LLMGrader(BaseGrader):
         self._json = JsonFormat(self.result)
         self._tags: TagFormat[BaseModel] | None = None
         wants_tags = output == "tags" or (output == "auto" and model.is_local)
-        self.output: Output = "tags" if wants_tags else output
+        self.output = output
+        self._writes: Output = "tags" if wants_tags else "json"
         if wants_tags:
             self._tags = TagFormat(self.result)
-        self._judge = None if model.task is None else self._over(model.task)
+        self.judge = None if model.task is None else self._over(model.task)
 
     async def _grade(self, fields: dict[str, Any]) -> GraderResult:
-        if self._judge is not None:
-            return await self._judge.aevaluate(query=fields["query"], response=fields["response"])
+        if self.judge is not None:
+            return await self.judge.aevaluate(query=fields["query"], response=fields["response"])
         values = {**dict.fromkeys(self.optional), **fields}
         checked(values, self.required)
-        if self.output == "tags":
+        if self._writes == "tags":
             return self._score(*await self._ask_tags(values))
         try:
             question = self.prompt.render(self._json.instructions, values)
@@ -113,7 +114,7 @@ class LLMGrader(BaseGrader):
             except (ChatError, ConfigError):
                 raise error from None
             logger.info("%s: the endpoint takes no schema (%s); asking in tags from now on", self.name, error)
-            self.output = "tags"
+            self._writes = "tags"
             return self._score(*asked)
         return self._score(response.parsed[0], response.text)
 

@@ -33,6 +33,7 @@ class Prompt:
         source: a `Path`, the name of a file that ends in `.jinja`, or the text.
 
     Attributes:
+        text: what is rendered.
         variables: the names that it needs, in alphabetical order, without `output_format`.
 
     Raises:
@@ -53,7 +54,8 @@ class Prompt:
             self._template = _ENVIRONMENT.from_string(content)
         except jinja2.TemplateSyntaxError as error:
             raise ConfigError(f"{name}, line {error.lineno}: {error.message}") from None
-        self.name = name
+        self._name = name
+        self.text = content
         self.variables = tuple(sorted(names - {OUTPUT_FORMAT}))
 
     def render(self, output_format: str, values: Mapping[str, Any]) -> str:
@@ -67,6 +69,6 @@ class Prompt:
         try:
             return self._template.render({**filled, OUTPUT_FORMAT: output_format}).strip()
         except SecurityError as error:
-            raise ConfigError(f"{self.name} does what a prompt may not: {error}") from None
+            raise ConfigError(f"{self._name} does what a prompt may not: {error}") from None
         except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError) as error:
-            raise DataError(f"{self.name} cannot be filled: {error}") from None
+            raise DataError(f"{self._name} cannot be filled: {error}") from None

@@ -66,7 +66,7 @@ class RegexGrader(BaseGrader):
         require("graders", "regex")
         import regex
 
-        self.name = name
+        self.name, self.pattern, self.whole = name, pattern, whole
         try:
             compiled = regex.compile(pattern)
         except regex.error as error:
@@ -103,7 +103,7 @@ class JsonSchemaGrader(BaseGrader):
         import jsonschema
         from referencing import Registry
 
-        self.name = name
+        self.name, self.schema = name, schema
         kind = jsonschema.validators.validator_for(schema)
         try:
             kind.check_schema(schema)
@@ -169,6 +169,7 @@ class SimilarityGrader(BaseGrader):
             )
         self.name = name
         self.measure = measure
+        self.ignore_case = ignore_case
         self._measure = measures[measure]
         self._processor = utils.default_process if ignore_case else None
 

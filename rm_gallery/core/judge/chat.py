@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,8 @@ from rm_gallery.core.judge.local import LocalJudge
 from rm_gallery.core.models.openai_chat import OpenAIChatModel
 from rm_gallery.core.tasks.base import Task
 from rm_gallery.core.tasks.saved import answer_length
+
+logger = logging.getLogger("rm_gallery.judge")
 
 
 class ChatJudge:
@@ -53,6 +56,7 @@ class ChatJudge:
             raise ConfigError(f"{model.model} reasons before its verdict: ask in mode vote, or greedy")
         length = model.max_tokens or answer_length(None, known)
         self._how = _Asked(known, self.mode, length, samples, seed)
+        self._told = False
         self._endpoint = None if local is not None else EndpointJudge(model)
 
     def _distributes(self) -> bool:
@@ -72,6 +76,16 @@ class ChatJudge:
             ChatError: there is no answer, or the model in this process failed.
             ConfigError: the endpoint cannot be asked in this mode.
         """
+        answer = await self._answer(conversation)
+        if answer.verdict is not None and answer.mass is not None and answer.mass < 0.5 and not self._told:
+            self._told = True
+            logger.warning(
+                f"{self.model.model} gives legal verdicts of the task {self.task.name} {answer.mass:.2g} of its "
+                f"probability: was it trained on another question? (said once)"
+            )
+        return answer
+
+    async def _answer(self, conversation: Conversation) -> Answer:
         how = self._how
         if self._endpoint is None:
             answer: Answer = await self.model.abatched(conversation, how)
