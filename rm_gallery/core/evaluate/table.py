@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rm_gallery.core.evaluate.orders import ORDER_COLUMNS
 from rm_gallery.core.evaluate.result import EvalResult, headline, reference, strongest_baseline
 from rm_gallery.core.evaluate.statistics import Estimate
 
@@ -93,9 +94,15 @@ def _print_benchmark(console: Console, result: EvalResult) -> None:
 
 
 def shown_metrics(result: EvalResult) -> list[str]:
-    """A benchmark's figures in the order of the table, the publisher's overall one first; without the single styles."""
-    names = [name for name in result.metrics if not name.startswith("style_") and name != result.headline]
-    return [result.headline, *names]
+    """A benchmark's figures in the order of the table, the publisher's overall one first; without the single styles,
+    and without those about the order of a pair where the judge is shown none."""
+    hidden = set(ORDER_COLUMNS) if result.kind != "pairwise" else set()
+    names = [
+        name
+        for name, estimate in result.metrics.items()
+        if not name.startswith("style_") and not (name in hidden and math.isnan(estimate.value))
+    ]
+    return list(dict.fromkeys([result.headline, *names]))
 
 
 def _print(console: Console, result: EvalResult, table: Table) -> None:
@@ -150,7 +157,8 @@ def sentences(result: EvalResult) -> list[str]:
     if result.shares is None:
         invalid = round(result.metrics["invalid"].value)
         found.append(f"Invalid outputs: {invalid} of {result.n} ({invalid / result.n:.1%}).")
-    found += [f"{name}: {e.reason}." for name, e in result.metrics.items() if e.reason]
+    shown = shown_metrics(result)
+    found += [f"{name}: {e.reason}." for name, e in result.metrics.items() if e.reason and name in shown]
     notes: dict[str, list[str]] = {}
     for baseline in result.baselines:
         if baseline.note:
