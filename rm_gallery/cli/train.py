@@ -53,16 +53,21 @@ def _local(loaded: TrainConfig, out: Path | None, *, resume: bool, dry_run: bool
     if dry_run:
         import yaml
 
-        check_rows(loaded)
+        for note in check_rows(loaded):
+            typer.echo(note, err=True)
         typer.echo(yaml.safe_dump(loaded.model_dump(mode="json"), sort_keys=False), nl=False)
         return
     result = train_local(loaded, resume=resume, path=out)
     if not is_main_process():
         return
-    left_out = f", {result.overlong} prompts left out as too long" if result.overlong else ""
+    for note in result.notes:
+        typer.echo(note, err=True)
+    left_out = f", {result.overlong} left out as too long" if result.overlong else ""
     if result.overlong_val:
-        left_out += f", {result.overlong_val} held-out prompts too"
-    typer.echo(f"Trained {result.steps} steps on {result.train_rows} rows{left_out}: {result.run.latest}")
+        left_out += f", {result.overlong_val} held-out ones too"
+    typer.echo(
+        f"Trained {result.steps} steps on {result.train_rows} {result.unit}{left_out}: {result.run.latest}"
+    )
     held_out = f" --data {loaded.data.val}" if loaded.data.val else " --data FILE.parquet"
     typer.echo(f"Next:  rmg eval --model {result.run.latest}{held_out} --train {loaded.data.train}")
 

@@ -1,10 +1,10 @@
-"""`ScalarJudge`: a sequence classifier with one label, as a Bradley-Terry head is, that scores a response."""
+"""`ScalarJudge`: a sequence classifier whose numbers score a response, as a Bradley-Terry head is."""
 
 from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from rm_gallery.core.data.samples import Message, conversation_text
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.judge.answer import FAILED, Answer, Conversation
 from rm_gallery.core.judge.read import overlong
+from rm_gallery.core.judge.scalar_card import load_scalar_card
 from rm_gallery.core.models.fingerprint import model_fingerprint
 
 if TYPE_CHECKING:
@@ -38,20 +39,41 @@ def is_scalar_model(path: str | Path) -> bool:
     return False
 
 
-class ScalarJudge:
-    """A sequence classifier with one label and its tokenizer.
+def encode(tokenizer: Any, conversation: Conversation) -> dict[str, list[int]]:
+    """The inputs of a scalar model for a conversation that ends with the response, in training and in use.
 
     A decoder is given the conversation by its chat template; an encoder, whose tokenizer has none, the pair of what
     comes before the response, as plain text, and the response.
+    """
+    if tokenizer.chat_template:
+        text = tokenizer.apply_chat_template(list(conversation), tokenize=False)
+        return dict(tokenizer(text, add_special_tokens=False))  # the template has written them
+    turns = [Message(turn["role"], turn["content"]) for turn in conversation[:-1]]
+    return dict(tokenizer(conversation_text(turns), conversation[-1]["content"]))
+
+
+def context_length(config: Any, tokenizer: Any) -> int | None:
+    """How many tokens a text may have for a model of this configuration; None where there is no limit."""
+    model = getattr(config.get_text_config(), "max_position_embeddings", None)
+    # an encoder may keep some of its positions to itself: there the tokenizer knows
+    limits = [n for n in (model, tokenizer.model_max_length) if n and n < _UNLIMITED]
+    return min(limits, default=None)
+
+
+class ScalarJudge:
+    """A sequence classifier and its tokenizer; `encode` says what it is given.
+
+    A head of several labels gives one number, their weighted sum, and `Answer.text` holds each of them as JSON.
 
     Args:
         model: in evaluation mode, on its device.
         batch_tokens: tokens encoded at once, padding included.
         autocast: compute in this dtype over the model's own weights.
         fingerprint: tells the judge from another.
+        attributes: the head's labels, in their order, with their weights; {} for a head with one number.
 
     Raises:
-        ConfigError: the model has several labels.
+        ConfigError: the head has not as many labels as `attributes`, or several and no weights.
     """
 
     def __init__(
@@ -62,11 +84,13 @@ class ScalarJudge:
         batch_tokens: int = 8192,
         autocast: torch.dtype | None = None,
         fingerprint: str = "",
+        attributes: Mapping[str, float] | None = None,
     ) -> None:
-        labels = model.config.num_labels
-        if labels != 1:
+        labels, self.attributes = model.config.num_labels, dict(attributes or {})
+        if labels != (len(self.attributes) or 1):
             raise ConfigError(
-                f"this sequence classifier has {labels} labels; one that scores responses has one"
+                f"this sequence classifier has {labels} labels and its card {len(self.attributes)} weights; one that "
+                "scores responses has one label, or a card rm_gallery.json with a weight for each"
             )
         self.model = model
         self.tokenizer = tokenizer
@@ -100,22 +124,30 @@ class ScalarJudge:
 
         device, compute = default_device(), resolve_dtype(dtype)
         weights = torch.float32 if device.type == "cpu" else compute
-        model = load_model(path, dtype=weights, trust_remote_code=trust_remote_code, classifier=True)
+        card = load_scalar_card(path)
+        attributes = card.attributes if card else {}
+        model = load_model(
+            path,
+            dtype=weights,
+            trust_remote_code=trust_remote_code,
+            classifier=True,
+            labels=len(attributes) or 1,
+        )
         return cls(
             model.to(device).eval(),
             load_tokenizer(path, trust_remote_code=trust_remote_code, chat=False),
             batch_tokens=batch_tokens,
             autocast=None if compute == weights else compute,
-            fingerprint=f"{model_fingerprint(path)} {compute}",
+            fingerprint=" ".join(
+                [model_fingerprint(path), str(compute), *([str(attributes)] * bool(attributes))]
+            ),
+            attributes=attributes,
         )
 
     @property
     def context(self) -> int | None:
         """How many tokens a text may have; None where there is no limit."""
-        model = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        # an encoder may keep some of its positions to itself: there the tokenizer knows
-        limits = [n for n in (model, self.tokenizer.model_max_length) if n and n < _UNLIMITED]
-        return min(limits, default=None)
+        return context_length(self.model.config, self.tokenizer)
 
     def score(
         self,
@@ -141,18 +173,21 @@ class ScalarJudge:
             done(dict(answers))
         for batch in self._batches({i: len(inputs["input_ids"]) for i, inputs in encoded.items()}):
             found = dict(zip(batch, self._forward([encoded[i] for i in batch]), strict=True))
-            scored = {i: Answer(score=score) for i, score in found.items()}
+            scored = {i: self._answer(values) for i, values in found.items()}
             answers.update(scored)
             done(scored)
         return [answers[i] for i in range(len(conversations))]
 
     def encode(self, conversation: Conversation) -> dict[str, list[int]]:
         """The model's inputs for a conversation that ends with the response."""
-        if self.tokenizer.chat_template:
-            text = self.tokenizer.apply_chat_template(list(conversation), tokenize=False)
-            return dict(self.tokenizer(text, add_special_tokens=False))  # the template has written them
-        turns = [Message(turn["role"], turn["content"]) for turn in conversation[:-1]]
-        return dict(self.tokenizer(conversation_text(turns), conversation[-1]["content"]))
+        return encode(self.tokenizer, conversation)
+
+    def _answer(self, values: Sequence[float]) -> Answer:
+        if not self.attributes:
+            return Answer(score=values[0])
+        named = {name: round(value, 6) for name, value in zip(self.attributes, values, strict=True)}
+        weights = self.attributes.values()
+        return Answer(text=json.dumps(named), score=sum(w * v for w, v in zip(weights, values, strict=True)))
 
     def _batches(self, lengths: dict[int, int]) -> Iterator[list[int]]:
         """Longest first, like lengths together: padding costs as much as tokens."""
@@ -165,7 +200,7 @@ class ScalarJudge:
         if batch:
             yield batch
 
-    def _forward(self, texts: Sequence[dict[str, list[int]]]) -> list[float]:
+    def _forward(self, texts: Sequence[dict[str, list[int]]]) -> list[list[float]]:
         import torch
 
         width = max(len(text["input_ids"]) for text in texts)
@@ -189,7 +224,7 @@ class ScalarJudge:
                 logits = self.model(**inputs, **self._options).logits
         finally:
             config.pad_token_id = own
-        return [float(score) for score in logits.float().squeeze(-1).tolist()]
+        return [[float(value) for value in values] for values in logits.float().tolist()]
 
     def _precision(self) -> AbstractContextManager[Any]:
         import torch

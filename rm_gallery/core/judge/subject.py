@@ -118,8 +118,8 @@ class Candidate:
 
     @property
     def saved(self) -> SavedTask | None:
-        """The card of a folder that this toolkit trained."""
-        return None if self.is_endpoint else load_saved_task(self.name)
+        """The card of a folder with a judge that this toolkit trained."""
+        return None if self.is_endpoint or self.is_scalar else load_saved_task(self.name)
 
     def open(self) -> Subject:
         """Load the model, or connect to it.

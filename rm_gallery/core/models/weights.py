@@ -82,11 +82,12 @@ def load_model(
     attention: str | None = None,
     trust_remote_code: bool = False,
     classifier: bool = False,
+    labels: int = 1,
 ) -> Any:
     """A causal language model from a folder or hub id; LoRA adapters are merged into their base in memory.
 
     `attention` is transformers' `attn_implementation`; None leaves the choice to it. With `classifier`, a sequence
-    classifier.
+    classifier; `labels` is how many numbers the head of adapters gives.
 
     Raises:
         ConfigError: there is none at `path`.
@@ -103,7 +104,7 @@ def load_model(
                 adapter = json.loads((Path(path) / "adapter_config.json").read_text())
                 _place(adapter["base_model_name_or_path"])
                 if classifier:
-                    options["num_labels"] = 1  # the base knows nothing of the head
+                    options["num_labels"] = labels  # the base knows nothing of the head
                 kind = "SequenceClassification" if classifier else "CausalLM"
                 adapted = getattr(peft, f"AutoPeftModelFor{kind}")
                 return adapted.from_pretrained(path, **options).merge_and_unload()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -15,6 +15,8 @@ from rm_gallery.core.rewards import RewardConfig
 from rm_gallery.core.tasks.base import Task, get_task
 
 CARD = "rm_gallery.json"
+SCALAR: Literal["scalar"] = "scalar"
+"""The card's `kind` where the model gives numbers and writes no verdict (`core/judge/scalar_card.py`)."""
 
 
 class _Card(BaseModel):
@@ -74,17 +76,30 @@ def load_saved_task(folder: str | Path) -> SavedTask | None:
     """The task of a folder that this toolkit trained; None where the folder has no card.
 
     Raises:
-        ConfigError: the card is damaged, or names a task that does not exist here.
+        ConfigError: the card is damaged, names a task that does not exist here, or is that of a scalar model.
     """
     path = Path(folder).expanduser() / CARD
     if not path.is_file():
         return None
+    if card_kind(path) == SCALAR:
+        raise ConfigError(
+            f"{folder} is a scalar model: it scores responses and writes no verdict; `rmg eval` measures it"
+        )
     try:
         card = _Card.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise ConfigError(f"{path} is damaged: {error.errors()[0]['msg']}") from None
     task = get_task(card.task, card.reward, think=card.think, instruction=card.instruction)
     return SavedTask(task, card.reasoning_model, card.max_response_length)
+
+
+def card_kind(path: Path) -> str | None:
+    """What a card is of: None of a judge's, of no card, and of one that cannot be read."""
+    try:
+        kind = json.loads(path.read_bytes()).get("kind")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return kind if isinstance(kind, str) else None
 
 
 def _absolute(reference: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -108,6 +109,53 @@ class LossSection(_Section):
     """Reward minus the group's mean, divided by the group's standard deviation or not."""
 
 
+class BradleyTerrySection(_Section):
+    """The loss of method `bradley_terry`: the log-likelihood of each judgment, given the gap of the two scores.
+
+    Bradley & Terry (1952): P(chosen) = sigmoid(score of chosen - score of rejected).
+    """
+
+    label: str = "helpfulness"
+    """Of a file of rated responses: the label by which two responses to one prompt are compared."""
+    margin: Literal["none", "strength"] = "none"
+    """`strength`: the gap must exceed margin_scale x the strength of the preference (Touvron et al. 2023, Llama 2)."""
+    margin_scale: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    ties: Literal["drop", "rao_kupper", "davidson"] = "drop"
+    """`drop` leaves tied pairs out and counts them; the others give a tie a probability of its own."""
+    tie_parameter: float | None = Field(default=None, allow_inf_nan=False)
+    """Rao & Kupper's theta (above 1), Davidson's nu (above 0). Null: learned, starting at the share of ties."""
+    center_coef: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Weight of mean (score of chosen + score of rejected)^2, which keeps scores around 0 (Eisenstein et al. 2023)."""
+
+    @model_validator(mode="after")
+    def _parameter_fits(self) -> BradleyTerrySection:
+        least = {"rao_kupper": 1.0, "davidson": 0.0}.get(self.ties)
+        if self.tie_parameter is None:
+            return self
+        if least is None:
+            raise ValueError("bradley_terry.tie_parameter has no effect with ties: drop")
+        if self.tie_parameter <= least:
+            raise ValueError(f"bradley_terry.tie_parameter of {self.ties} must be above {least:g}")
+        return self
+
+
+class RegressionSection(_Section):
+    """Method `regression`: one head, a number for each attribute, by mean squared error over the labels that are there.
+
+    As HelpSteer2's authors train it (Wang et al. 2024, arXiv 2406.08673).
+    """
+
+    attributes: dict[str, float] = {"helpfulness": 1.0}
+    """Label → its weight in the one number by which responses are ranked. Weights do not enter the loss."""
+
+    @field_validator("attributes")
+    @classmethod
+    def _some_weight(cls, value: dict[str, float]) -> dict[str, float]:
+        if not value or not all(map(math.isfinite, value.values())) or not any(value.values()):
+            raise ValueError("name at least one attribute with a weight other than 0")
+        return value
+
+
 class TrainConfig(_Section):
     """See `docs/` for every key with its meaning; unknown keys are refused with the nearest known one."""
 
@@ -121,6 +169,8 @@ class TrainConfig(_Section):
     rollout: RolloutSection = RolloutSection()
     loss: LossSection = LossSection()
     reward: RewardConfig = RewardConfig()
+    bradley_terry: BradleyTerrySection = BradleyTerrySection()
+    regression: RegressionSection = RegressionSection()
     track: list[Literal["console", "tensorboard", "wandb", "trackio", "mlflow", "swanlab"]] = ["console"]
     output_dir: Path = Path("checkpoints")
     verl: dict[str, Any] = {}

@@ -10,6 +10,8 @@ import tempfile
 from pathlib import Path
 
 from rm_gallery.core.errors import ConfigError
+from rm_gallery.core.judge.scalar import is_scalar_model
+from rm_gallery.core.judge.scalar_card import load_scalar_card, name_labels
 from rm_gallery.core.tasks.saved import CARD
 
 SHARDS = "fsdp_config.json"
@@ -91,6 +93,9 @@ def _merge_adapter(source: Path, adapter: Path, part: Path) -> None:
         raise ConfigError(
             f"{adapter} does not say the scale of its adapters (lora_alpha is 0): is lora_train_meta.json there?"
         )
+    if adapter == source and is_scalar_model(source):
+        _merge_scalar(source, part)
+        return
     if adapter == source:
         model = load_model(source)
     else:
@@ -101,15 +106,37 @@ def _merge_adapter(source: Path, adapter: Path, part: Path) -> None:
     load_tokenizer(source).save_pretrained(part)
 
 
+def _merge_scalar(source: Path, part: Path) -> None:
+    from rm_gallery.core.models.weights import load_model, load_tokenizer
+
+    card = load_scalar_card(source)
+    attributes = card.attributes if card else {}
+    model = load_model(source, classifier=True, labels=len(attributes) or 1)
+    name_labels(model.config, attributes)
+    model.save_pretrained(part)
+    tokenizer = load_tokenizer(source, chat=False)
+    tokenizer.padding_side = "right"  # an encoder counts its positions from the left
+    tokenizer.save_pretrained(part)
+
+
 def _model_card(source: Path, part: Path) -> str:
     values = json.loads((part / CARD).read_text(encoding="utf-8")) if (part / CARD).is_file() else {}
-    task = values.get("task", "unknown")
+    step = next((p.name for p in (source, *source.parents) if "_" in p.name or "-" in p.name), source.name)
+    if is_scalar_model(part):
+        tag, title = (
+            "text-classification",
+            f"A scalar reward model ({values.get('method', 'unknown method')})",
+        )
+        says = "how it was trained, and the weights of its numbers where it gives several"
+        use = "rmg eval --model . --data FILE.parquet"
+    else:
+        tag, title = "text-generation", f"A judge of task {values.get('task', 'unknown')}"
+        says = "the task it was trained on, so that it is asked the same in use"
+        use = 'rmg eval --model . --data FILE.parquet\nrmg judge --model . --query "…" --response "…"'
     return (
-        "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [reward-model, judge]\n---\n\n"
-        f"# A judge of task {task}\n\n"
-        f"Trained with rm_gallery {values.get('rm_gallery', '')}; merged from step "
-        f"`{next((p.name for p in (source, *source.parents) if '_' in p.name or '-' in p.name), source.name)}`.\n"
-        "`rm_gallery.json` holds the task it was trained on, so that it is asked the same in use.\n\n"
-        "```bash\nrmg eval --model . --data FILE.parquet\n"
-        'rmg judge --model . --query "…" --response "…"\n```\n'
+        f"---\nlibrary_name: transformers\npipeline_tag: {tag}\ntags: [reward-model, judge]\n---\n\n"
+        f"# {title}\n\n"
+        f"Trained with rm_gallery {values.get('rm_gallery', '')}; merged from step `{step}`.\n"
+        f"`rm_gallery.json` holds {says}.\n\n"
+        f"```bash\n{use}\n```\n"
     )

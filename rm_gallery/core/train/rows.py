@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from rm_gallery.core.data.samples import decoded
 from rm_gallery.core.errors import DataError
 from rm_gallery.core.tasks import Task
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +31,14 @@ def build_examples(
     Raises:
         DataError: a row's truth is missing or not legal; names the row.
     """
-    chosen = range(len(rows))
-    if limit is not None and limit < len(rows):
-        chosen = sorted(random.Random(seed).sample(chosen, limit))  # type: ignore[assignment]
-    return [Example(rows[i], task.messages(rows[i]), task.truth(rows[i])) for i in chosen]
+    return [Example(row, task.messages(row), task.truth(row)) for row in drawn(rows, limit, seed)]
+
+
+def drawn(rows: Sequence[T], limit: int | None, seed: int) -> list[T]:
+    """At most `limit` of the rows, drawn with `seed`, in their order."""
+    if limit is None or limit >= len(rows):
+        return list(rows)
+    return [rows[i] for i in sorted(random.Random(seed).sample(range(len(rows)), limit))]
 
 
 def drop_overlong(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,35 +15,37 @@ import torch
 import transformers
 from accelerate import PartialState
 
-from rm_gallery.core.data.rows import load_rows
-from rm_gallery.core.errors import ConfigError, DataError
-from rm_gallery.core.evaluate.predictions import task_kind
-from rm_gallery.core.judge import LocalJudge
+from rm_gallery.core.errors import ConfigError
+from rm_gallery.core.judge.scalar import is_scalar_model
 from rm_gallery.core.models.require import require
-from rm_gallery.core.models.weights import load_model, load_tokenizer, quiet_transformers
-from rm_gallery.core.tasks import Task
+from rm_gallery.core.models.weights import load_model, quiet_transformers
 from rm_gallery.core.train.config import TrainConfig
-from rm_gallery.core.train.local.heldout import HeldOut
+from rm_gallery.core.train.local.bradley_terry import BradleyTerryJob, read_pair_files
+from rm_gallery.core.train.local.job import Job
 from rm_gallery.core.train.local.recorder import Recorder
-from rm_gallery.core.train.local.trainers import Plan, grpo_trainer, in_bfloat16, sft_trainer, world_size
-from rm_gallery.core.train.rows import Example, build_examples, drop_overlong
+from rm_gallery.core.train.local.regression import RegressionJob, read_rating_files
+from rm_gallery.core.train.local.trainers import world_size
+from rm_gallery.core.train.local.verdicts import VerdictJob, read_examples
 from rm_gallery.core.train.run_folder import RunFolder, is_main_process
-from rm_gallery.core.train.sampling import prompt_order
 
 logger = logging.getLogger("rm_gallery.train")
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Where a finished run lies and how long it was."""
+    """Where a finished run lies, how long it was, and what it was trained on."""
 
     run: RunFolder
     steps: int
     train_rows: int
+    unit: str
+    """What they are called: rows, or pairs."""
     overlong: int
-    """Training prompts left out for their length."""
+    """Training rows left out for their length."""
     overlong_val: int
-    """Held-out prompts left out for their length."""
+    """Held-out rows left out for their length."""
+    notes: tuple[str, ...] = ()
+    """Sentences on all that was left out."""
 
 
 def train_local(
@@ -65,85 +67,46 @@ def train_local(
         raise ConfigError("several processes must agree on the run's folder: name it with --out DIR")
     found = RunFolder.find(config, path) if resume else None
     RunFolder.check_free(None if resume else path)
-    asked = _ask(config)  # before the model is loaded, so that a bad row is known at once
+    job = _job(config)  # before the model is loaded, so that a bad row is known at once
     run = found or RunFolder.create(config, path)
     with _logged(run), quiet_transformers(), _deterministic():
-        for kind, out in (("training", asked.overlong), ("held-out", asked.overlong_val)):
-            if out:
-                logger.warning("%d %s prompts are over data.max_prompt_length and left out", out, kind)
-        start = _start(config, run, asked.tokenizer)
-        model = load_model(
-            start, attention=config.model.attention, trust_remote_code=config.model.trust_remote_code
-        )
-        plan = Plan(config, asked.task, asked.tokenizer, asked.train, asked.order, bool(asked.val), run)
-        trainer = (grpo_trainer if config.method == "grpo" else sft_trainer)(plan, model)
-        _run(trainer, plan, asked.val, resume, describe or config.method)
+        for note in job.notes:
+            logger.warning(note)
+        trainer = job.trainer(run, _start(config, run, job.tokenizer))
+        _run(trainer, job, run, resume, describe or config.method)
         # model, optimizer and callbacks refer to each other in circles: gone now, not some time
-        del trainer, model
+        del trainer
         gc.collect()
-    steps = len(asked.order) // config.train.batch_size
-    return TrainResult(run, steps, len(asked.train), asked.overlong, asked.overlong_val)
+    steps = len(job.order) // config.train.batch_size
+    return TrainResult(run, steps, job.rows, job.unit, job.overlong, job.overlong_val, tuple(job.notes))
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """The rows as questions with their truths, and the order of training."""
+def check_rows(config: TrainConfig) -> list[str]:
+    """Check all that can be known without a model: the rows of `data.train` and `data.val` above all.
 
-    task: Task[Any]
-    tokenizer: Any
-    train: list[Example]
-    val: list[Example]
-    order: list[int]
-    overlong: int
-    overlong_val: int
-
-
-def check_rows(config: TrainConfig) -> tuple[Task[Any], list[Example], list[Example]]:
-    """All that can be known without a model: the task and its questions on `data.train` and `data.val`.
+    Returns:
+        Sentences on what is left out of them.
 
     Raises:
         ConfigError, MissingDependency: this engine cannot do what is asked.
         DataError: a file or a row cannot be used; names both.
     """
     check_available(config)
-    task = config.build_task()
-    if config.data.val is not None:
-        task_kind(task)  # held-out rows can be measured, or this says why not
-    if config.method == "sft" and task.think:
-        raise ConfigError("method sft trains the verdict alone, without reasoning: set prompt.think to false")
-
-    def examples(file: Path | None) -> list[Example]:
-        if file is None:
-            return []
-        rows = load_rows(file)
-        try:
-            return build_examples(task, rows, limit=config.data.limit, seed=config.train.seed)
-        except DataError as error:
-            raise DataError(f"{file} does not fit the task {task.name}: {error}") from None
-
-    return task, examples(config.data.train), examples(config.data.val)
+    if config.method == "bradley_terry":
+        return read_pair_files(config)[2]
+    if config.method == "regression":
+        return read_rating_files(config)[2]
+    read_examples(config)
+    return []
 
 
-def _ask(config: TrainConfig) -> _Asked:
-    task, train, val = check_rows(config)
-    tokenizer = load_tokenizer(config.model.path, trust_remote_code=config.model.trust_remote_code)
-    asker = LocalJudge(None, tokenizer, reasoning_model=config.model.reasoning_model)
-
-    def count(messages: list[dict[str, str]]) -> int:
-        return len(tokenizer(asker.render(messages), add_special_tokens=False)["input_ids"])
-
-    limit = config.data.max_prompt_length
-    train, overlong = drop_overlong(train, count, limit)
-    val, overlong_val = drop_overlong(val, count, limit) if val else (val, 0)
-    by_prompt = config.data.shuffle == "prompts"
-    order = prompt_order(
-        [task.cluster(example.row) if by_prompt else i for i, example in enumerate(train)],
-        config.train.batch_size,
-        epochs=config.train.epochs,
-        max_steps=config.train.max_steps,
-        seed=config.train.seed,
-    )
-    return _Asked(task, tokenizer, train, val, order, overlong, overlong_val)
+def _job(config: TrainConfig) -> Job:
+    check_available(config)
+    if config.method == "bradley_terry":
+        return BradleyTerryJob.prepare(config)
+    if config.method == "regression":
+        return RegressionJob.prepare(config)
+    return VerdictJob.prepare(config)
 
 
 @contextmanager
@@ -187,8 +150,15 @@ def check_available(config: TrainConfig) -> None:
     """Refuse what this engine cannot do, before anything is loaded. Raises `ConfigError`, `MissingDependency`."""
     if config.engine != "local":
         raise ConfigError(f"this is the local engine, and the configuration asks for {config.engine!r}")
-    if config.method not in ("grpo", "sft"):
-        raise ConfigError(f"method {config.method!r} is not available with the local engine; use grpo or sft")
+    if config.method == "exact":
+        raise ConfigError("method 'exact' is not available; use grpo, sft, bradley_terry or regression")
+    if config.method in ("bradley_terry", "regression") and (
+        config.prompt.think or config.prompt.instruction
+    ):
+        raise ConfigError(
+            f"method {config.method} trains scores of the bare conversation: leave prompt.think and "
+            "prompt.instruction out"
+        )
     for name in config.track:
         if name in ("mlflow", "swanlab"):
             raise ConfigError(f"track: {name} works with engine verl only")
@@ -201,29 +171,16 @@ def check_available(config: TrainConfig) -> None:
         )
 
 
-def _run(trainer: Any, plan: Plan, val: Sequence[Example], resume: bool, describe: str) -> None:
-    config, run = plan.config, plan.run
+def _run(trainer: Any, job: Job, run: RunFolder, resume: bool, describe: str) -> None:
+    config = job.config
     updates = config.train.batch_size // config.mini_batch_size
     checkpoint = run.newest_checkpoint() if resume else None
     resumed_at = int(checkpoint.name.split("-")[1]) if checkpoint else None
     run.forget_after(resumed_at // updates if resumed_at is not None else -1)
     trainer.resumed_at = resumed_at
-    if val:
-        trainer.held_out = HeldOut(
-            plan.task,
-            val,
-            plan.tokenizer,
-            max_new_tokens=config.rollout.max_response_length,
-            batch_size=config.rollout.eval_batch_size,
-            reasoning_model=config.model.reasoning_model,
-            autocast=torch.bfloat16 if in_bfloat16(config) else None,
-        )
     recorder = Recorder(
         run,
-        plan.task,
-        config.task,
-        reasoning_model=config.model.reasoning_model,
-        max_response_length=config.rollout.max_response_length,
+        lambda folder: job.save_card(folder, trainer),
         updates_per_step=updates,
         keep_checkpoints=config.train.keep_checkpoints,
         describe=describe,
@@ -249,7 +206,11 @@ def _start(config: TrainConfig, run: RunFolder, tokenizer: Any) -> str:
     folder = run.path / "start"
     if is_main_process() and not folder.is_dir():
         part = folder.with_suffix(".part")
-        load_model(config.model.path, trust_remote_code=config.model.trust_remote_code).save_pretrained(part)
+        load_model(
+            config.model.path,
+            trust_remote_code=config.model.trust_remote_code,
+            classifier=is_scalar_model(config.model.path),
+        ).save_pretrained(part)
         tokenizer.save_pretrained(part)
         part.replace(folder)
     PartialState().wait_for_everyone()

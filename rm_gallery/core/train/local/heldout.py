@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -64,9 +65,9 @@ class HeldOut:
 
 
 class HeldOutMixin:
-    """Replaces a Trainer's `evaluate` by `held_out`; the better reward makes the best checkpoint."""
+    """Replaces a Trainer's `evaluate` by `held_out`; its arguments say which figure makes the best checkpoint."""
 
-    held_out: HeldOut | None = None
+    held_out: Callable[[Any, int, int], dict[str, float]] | None = None
     resumed_at: int | None = None
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
@@ -82,8 +83,7 @@ class HeldOutMixin:
         )
         logs = {f"eval_{name}": value for name, value in metrics.items()}
         logs["eval_seconds"] = time.perf_counter() - started
-        best = trainer.state.best_metric
-        if step and (best is None or logs["eval_reward"] > best):
+        if step and _improved(logs[trainer.args.metric_for_best_model], trainer):
             trainer.control.should_save = True  # a best that was not saved could not be linked
         # past the trainer's own `log`, which would take the training metrics gathered so far for held-out ones
         trainer.callback_handler.on_log(trainer.args, trainer.state, trainer.control, dict(logs))
@@ -95,3 +95,10 @@ class HeldOutMixin:
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """TRL's card describes its trainer; ours is the card `rm_gallery.json`."""
+
+
+def _improved(value: float, trainer: Any) -> bool:
+    best = trainer.state.best_metric
+    if best is None or math.isnan(value):
+        return not math.isnan(value)
+    return bool(value > best if trainer.args.greater_is_better else value < best)

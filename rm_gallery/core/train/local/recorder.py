@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,6 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import rotate_checkpoints
 
 from rm_gallery.core.memory import peak_memory_gib
-from rm_gallery.core.tasks import Task
-from rm_gallery.core.tasks.saved import save_task
 from rm_gallery.core.train.progress import StepProgress, figures
 from rm_gallery.core.train.run_folder import RunFolder
 
@@ -36,6 +35,10 @@ _NAMES = {
     "completions/mean_length": "response_length/mean",
     "completions/clipped_ratio": "response_length/clip_ratio",
     "mean_token_accuracy": "token_accuracy",
+    "accuracy_untied": "accuracy_untied",
+    "reward_gap": "reward/gap",
+    "score_mean": "score/mean",
+    "tie_parameter": "tie_parameter",
 }
 
 
@@ -43,6 +46,7 @@ class Recorder(TrainerCallback):
     """Writes `metrics.jsonl` and the log, shows progress, and keeps `actor_latest` and `best` right.
 
     Args:
+        save_card: writes `rm_gallery.json` into a checkpoint.
         updates_per_step: optimizer updates in one step (one batch of prompts).
         keep_checkpoints: how many to keep, beside the best; None keeps all.
         describe: what to call this in the progress bar.
@@ -51,20 +55,14 @@ class Recorder(TrainerCallback):
     def __init__(
         self,
         run: RunFolder,
-        task: Task[Any],
-        task_name: str,
+        save_card: Callable[[Path], None],
         *,
-        reasoning_model: bool,
-        max_response_length: int,
         updates_per_step: int,
         keep_checkpoints: int | None,
         describe: str,
     ) -> None:
         self.run = run
-        self.task = task
-        self.task_name = task_name
-        self.reasoning_model = reasoning_model
-        self.max_response_length = max_response_length
+        self.save_card = save_card
         self.updates_per_step = updates_per_step
         self.keep_checkpoints = keep_checkpoints
         self.progress = StepProgress(describe)
@@ -109,13 +107,7 @@ class Recorder(TrainerCallback):
             return
         folder = self.run.path / f"checkpoint-{state.global_step}"
         # written last: a checkpoint without its card is incomplete
-        save_task(
-            folder,
-            self.task_name,
-            self.task,
-            reasoning_model=self.reasoning_model,
-            max_response_length=self.max_response_length,
-        )
+        self.save_card(folder)
         self.run.link(self.run.latest, folder)
         best = state.best_model_checkpoint
         if best:

@@ -47,9 +47,9 @@ def grpo_trainer(plan: Plan, model: Any) -> Any:
     config, train = plan.config, plan.train
     world = world_size()
     n = config.rollout.n
-    micro = _micro_batch(config)
+    micro = micro_batch(config)
     arguments = GRPOConfig(
-        **_common(plan),
+        **common_arguments(config, plan.run, plan.evaluates),
         per_device_train_batch_size=micro * n,
         per_device_eval_batch_size=n,
         gradient_accumulation_steps=config.mini_batch_size // (micro * world),
@@ -76,7 +76,7 @@ def grpo_trainer(plan: Plan, model: Any) -> Any:
         train_dataset=dataset,
         eval_dataset=dataset.select([0]) if plan.evaluates else None,
         processing_class=plan.tokenizer,
-        peft_config=_lora(config),
+        peft_config=lora_config(config),
     )
 
 
@@ -84,10 +84,10 @@ def sft_trainer(plan: Plan, model: Any) -> Any:
     """TRL's supervised trainer for the plan."""
     config, train = plan.config, plan.train
     arguments = SFTConfig(
-        **_common(plan),
-        per_device_train_batch_size=_micro_batch(config),
+        **common_arguments(config, plan.run, plan.evaluates),
+        per_device_train_batch_size=micro_batch(config),
         per_device_eval_batch_size=1,
-        gradient_accumulation_steps=config.mini_batch_size // (_micro_batch(config) * world_size()),
+        gradient_accumulation_steps=config.mini_batch_size // (micro_batch(config) * world_size()),
         max_length=config.data.max_prompt_length + config.rollout.max_response_length,
         completion_only_loss=True,
         train_sampling_strategy="sequential",
@@ -106,17 +106,22 @@ def sft_trainer(plan: Plan, model: Any) -> Any:
         train_dataset=dataset,
         eval_dataset=dataset.select([0]) if plan.evaluates else None,
         processing_class=plan.tokenizer,
-        peft_config=_lora(config),
+        peft_config=lora_config(config),
     )
 
 
-def _common(plan: Plan) -> dict[str, Any]:
-    """The arguments that both trainers take. Steps are batches of prompts; transformers counts updates."""
-    config, train = plan.config, plan.config.train
+def common_arguments(
+    config: TrainConfig, run: RunFolder, evaluates: bool, *, best: tuple[str, bool] = ("eval_reward", True)
+) -> dict[str, Any]:
+    """The arguments that all trainers take. Steps are batches of prompts; transformers counts updates.
+
+    `best` names the held-out figure of the best checkpoint, and says whether more of it is better.
+    """
+    train = config.train
     updates = train.batch_size // config.mini_batch_size
     never = 10**9
     return {
-        "output_dir": str(plan.run.path),
+        "output_dir": str(run.path),
         "num_train_epochs": 1,  # the dataset is the whole run, laid out in order
         "learning_rate": train.learning_rate,
         # transformers' "constant" ignores the warm-up
@@ -130,18 +135,18 @@ def _common(plan: Plan) -> dict[str, Any]:
         "trust_remote_code": config.model.trust_remote_code,
         "logging_steps": updates,
         "logging_nan_inf_filter": False,  # a NaN loss must be seen
-        "eval_strategy": "steps" if plan.evaluates else "no",
+        "eval_strategy": "steps" if evaluates else "no",
         "eval_steps": (train.eval_every or never) * updates,
-        "eval_on_start": plan.evaluates,
-        "metric_for_best_model": "eval_reward" if plan.evaluates else None,
-        "greater_is_better": True if plan.evaluates else None,
+        "eval_on_start": evaluates,
+        "metric_for_best_model": best[0] if evaluates else None,
+        "greater_is_better": best[1] if evaluates else None,
         "save_strategy": "steps",
         "save_steps": (train.save_every or never) * updates,
         "save_total_limit": None,  # the recorder rotates, once the new checkpoint is complete and linked
         "seed": train.seed,
         "data_seed": train.seed,
         "report_to": [name for name in config.track if name != "console"],
-        "run_name": plan.run.path.name,
+        "run_name": run.path.name,
         "disable_tqdm": True,
         "dataloader_pin_memory": torch.cuda.is_available(),
         "remove_unused_columns": False,
@@ -152,7 +157,8 @@ def in_bfloat16(config: TrainConfig) -> bool:
     return resolve_dtype(config.model.dtype) == torch.bfloat16
 
 
-def _lora(config: TrainConfig) -> LoraConfig | None:
+def lora_config(config: TrainConfig, task_type: str = "CAUSAL_LM", **options: Any) -> LoraConfig | None:
+    """The YAML's adapters for PEFT; None where it asks for none."""
     lora = config.model.lora
     if lora is None:
         return None
@@ -161,11 +167,12 @@ def _lora(config: TrainConfig) -> LoraConfig | None:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
-        task_type="CAUSAL_LM",
+        task_type=task_type,
+        **options,
     )
 
 
-def _micro_batch(config: TrainConfig) -> int:
+def micro_batch(config: TrainConfig) -> int:
     """Prompts per pass on one process. Raises `ConfigError` where they do not divide a mini-batch."""
     world = world_size()
     micro = config.train.micro_batch_size or max(1, config.mini_batch_size // world)

@@ -1,0 +1,208 @@
+"""What the trainers of scalar models share: texts, lengths, the head, adapters, arguments, held-out scores."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from accelerate.utils import gather_object
+from peft import get_peft_model
+from transformers import AutoConfig, AutoModelForSequenceClassification, set_seed
+from trl import RewardConfig
+
+from rm_gallery.core.errors import ConfigError, DataError
+from rm_gallery.core.judge.answer import Answer, Conversation
+from rm_gallery.core.judge.scalar import ScalarJudge, context_length, encode
+from rm_gallery.core.judge.scalar_card import name_labels
+from rm_gallery.core.models.weights import inner_model, load_tokenizer, quiet_transformers
+from rm_gallery.core.train.config import TrainConfig
+from rm_gallery.core.train.local.job import Job
+from rm_gallery.core.train.local.trainers import (
+    common_arguments,
+    in_bfloat16,
+    lora_config,
+    micro_batch,
+    world_size,
+)
+from rm_gallery.core.train.run_folder import RunFolder
+
+logger = logging.getLogger("rm_gallery.train")
+
+Encoded = dict[str, list[int]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalarJob(Job):
+    """Trains a sequence classifier on texts that are encoded as `ScalarJudge` will encode them."""
+
+    best: ClassVar[tuple[str, bool]]
+    """The held-out figure that decides which checkpoint is the best, and whether more of it is better."""
+
+    def arguments(self, run: RunFolder, evaluates: bool) -> RewardConfig:
+        micro = micro_batch(self.config)
+        return RewardConfig(
+            **common_arguments(self.config, run, evaluates, best=self.best),
+            per_device_train_batch_size=micro,
+            per_device_eval_batch_size=1,
+            gradient_accumulation_steps=self.config.mini_batch_size // (micro * world_size()),
+            max_length=None,  # what is too long was left out and counted
+            train_sampling_strategy="sequential",  # the order is ours
+            include_num_input_tokens_seen="non_padding",
+        )
+
+    @property
+    def autocast(self) -> torch.dtype | None:
+        return torch.bfloat16 if in_bfloat16(self.config) else None
+
+
+class Encoder:
+    """A tokenizer that pads on the right, and how long a text may be.
+
+    Raises:
+        ConfigError: there is no model at `model.path`.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        path, trust = config.model.path, config.model.trust_remote_code
+        self.tokenizer = load_tokenizer(path, trust_remote_code=trust, chat=False)
+        # an encoder counts its positions from the left; a decoder's score is read at its last token wherever it is
+        self.tokenizer.padding_side = "right"
+        try:
+            with quiet_transformers():
+                context = context_length(_configuration(path, trust), self.tokenizer)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"no model could be loaded from {path}: {error}") from None
+        wanted = config.data.max_prompt_length
+        self.limit = wanted if context is None else min(wanted, context)
+        self.why = (
+            f"data.max_prompt_length={wanted}"
+            if self.limit == wanted
+            else f"the model's context of {context}"
+        )
+
+    def __call__(self, conversation: Conversation) -> Encoded:
+        return encode(self.tokenizer, conversation)
+
+    def fitting(self, lengths: Sequence[int], what: str) -> list[int]:
+        """The positions of those that fit. Raises `DataError` where none does."""
+        kept = [i for i, length in enumerate(lengths) if length <= self.limit]
+        if not kept:
+            raise DataError(
+                f"all {len(lengths)} {what} are longer than {self.why} tokens (the shortest has {min(lengths)})"
+            )
+        return kept
+
+    def note(self, out: int, of: int, what: str) -> list[str]:
+        """A sentence on what was too long, where anything was."""
+        return [f"{out} of {of} {what} are longer than {self.why} tokens and left out"] if out else []
+
+
+def _configuration(path: str, trust_remote_code: bool) -> Any:
+    folder = Path(path).expanduser()
+    if (folder / "adapter_config.json").is_file():
+        from peft import PeftConfig
+
+        path = str(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path)
+    elif folder.is_dir():
+        path = str(folder)
+    return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+
+
+def load_head(config: TrainConfig, start: str, tokenizer: Any, attributes: Mapping[str, float]) -> Any:
+    """A sequence classifier with one label for each attribute, or one; its adapters on it where the YAML asks for them.
+
+    What the folder at `start` does not have, the head first of all, is drawn with `train.seed`, and trained whole also
+    beside adapters.
+
+    Raises:
+        ConfigError: there is no model at `start`, or its head is of another size.
+    """
+    labels = len(attributes) or 1
+    options: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": config.model.trust_remote_code}
+    if config.model.attention is not None:
+        options["attn_implementation"] = config.model.attention
+    set_seed(config.train.seed)
+    try:
+        with quiet_transformers():
+            model, found = AutoModelForSequenceClassification.from_pretrained(
+                start, num_labels=labels, output_loading_info=True, **options
+            )
+    except RuntimeError as error:
+        if "mismatch" not in str(error):
+            raise
+        raise ConfigError(f"{start} has a head of another size than the {labels} labels asked for") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"no model could be loaded from {start}: {str(error).strip()}") from None
+    new = sorted(found["missing_keys"])
+    if new:
+        logger.info("new weights, drawn with train.seed: %s", ", ".join(new))
+    name_labels(model.config, attributes)
+    # a decoder's score is read before this token
+    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    modules = sorted({key.rpartition(".")[0] for key in new})
+    lora = lora_config(config, task_type="SEQ_CLS", modules_to_save=modules, exclude_modules=modules)
+    if lora is None:
+        return model
+    adapted = get_peft_model(model, lora)
+    if config.model.gradient_checkpointing:
+        adapted.enable_input_require_grads()
+    return adapted
+
+
+def forward_options(model: Any) -> dict[str, Any]:
+    """What a decoder is told beside its inputs: nothing is generated, so no keys and values are kept."""
+    return (
+        {"use_cache": False}
+        if "use_cache" in inspect.signature(inner_model(model).forward).parameters
+        else {}
+    )
+
+
+def padded(tokenizer: Any, texts: Sequence[Encoded]) -> dict[str, torch.Tensor]:
+    """The texts as one batch, padded on the right."""
+    return dict(tokenizer.pad([dict(text) for text in texts], padding=True, return_tensors="pt"))
+
+
+_COLUMNS = {"input_ids": "ids", "token_type_ids": "types"}
+
+
+def columns(texts: Sequence[Encoded], prefix: str = "") -> dict[str, list[list[int]]]:
+    """The texts as columns of a dataset, without the attention mask, which padding makes."""
+    return {
+        prefix + ours: [text[theirs] for text in texts]
+        for theirs, ours in _COLUMNS.items()
+        if theirs in texts[0]
+    }
+
+
+def text_of(row: Mapping[str, Any], prefix: str = "") -> Encoded:
+    """The text of one row of `columns`."""
+    return {theirs: row[prefix + ours] for theirs, ours in _COLUMNS.items() if prefix + ours in row}
+
+
+def held_out_scores(
+    model: Any,
+    tokenizer: Any,
+    conversations: Sequence[Conversation],
+    *,
+    attributes: Mapping[str, float],
+    autocast: torch.dtype | None,
+    process: int,
+    processes: int,
+) -> list[Answer]:
+    """`ScalarJudge`'s answers, each process scoring its share and all of them seeing every answer."""
+    was_training = model.training
+    model.eval()
+    try:
+        judge = ScalarJudge(inner_model(model), tokenizer, autocast=autocast, attributes=attributes)
+        share = range(process, len(conversations), processes)
+        answers = judge.score([conversations[i] for i in share])
+        found = dict(gather_object(list(zip(share, answers, strict=True))))
+    finally:
+        model.train(was_training)
+    return [found[i] for i in range(len(conversations))]

@@ -1,0 +1,116 @@
+"""Methods `grpo` and `sft`: rows as questions to a judge that writes its verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rm_gallery.core.data.rows import load_rows
+from rm_gallery.core.errors import ConfigError, DataError
+from rm_gallery.core.evaluate.predictions import task_kind
+from rm_gallery.core.judge import LocalJudge
+from rm_gallery.core.models.weights import load_model, load_tokenizer
+from rm_gallery.core.tasks import Task
+from rm_gallery.core.tasks.saved import save_task
+from rm_gallery.core.train.config import TrainConfig
+from rm_gallery.core.train.local.heldout import HeldOut
+from rm_gallery.core.train.local.job import Job, training_order
+from rm_gallery.core.train.local.trainers import Plan, grpo_trainer, in_bfloat16, sft_trainer
+from rm_gallery.core.train.rows import Example, build_examples, drop_overlong
+from rm_gallery.core.train.run_folder import RunFolder
+
+
+def read_examples(config: TrainConfig) -> tuple[Task[Any], list[Example], list[Example]]:
+    """The task and its questions on `data.train` and `data.val`.
+
+    Raises:
+        ConfigError: the task or the method does not fit.
+        DataError: a file or a row cannot be used; names both.
+    """
+    task = config.build_task()
+    if config.data.val is not None:
+        task_kind(task)  # held-out rows can be measured, or this says why not
+    if config.method == "sft" and task.think:
+        raise ConfigError("method sft trains the verdict alone, without reasoning: set prompt.think to false")
+
+    def examples(file: Path | None) -> list[Example]:
+        if file is None:
+            return []
+        rows = load_rows(file)
+        try:
+            return build_examples(task, rows, limit=config.data.limit, seed=config.train.seed)
+        except DataError as error:
+            raise DataError(f"{file} does not fit the task {task.name}: {error}") from None
+
+    return task, examples(config.data.train), examples(config.data.val)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerdictJob(Job):
+    """The rows as questions with their truths, for methods that train written verdicts."""
+
+    task: Task[Any]
+    train: list[Example]
+    val: list[Example]
+
+    @classmethod
+    def prepare(cls, config: TrainConfig) -> VerdictJob:
+        task, train, val = read_examples(config)
+        tokenizer = load_tokenizer(config.model.path, trust_remote_code=config.model.trust_remote_code)
+        asker = LocalJudge(None, tokenizer, reasoning_model=config.model.reasoning_model)
+
+        def count(messages: list[dict[str, str]]) -> int:
+            return len(tokenizer(asker.render(messages), add_special_tokens=False)["input_ids"])
+
+        limit = config.data.max_prompt_length
+        train, overlong = drop_overlong(train, count, limit)
+        val, overlong_val = drop_overlong(val, count, limit) if val else (val, 0)
+        order = training_order(config, [task.cluster(example.row) for example in train])
+        notes = [
+            f"{out} {kind} prompts are over data.max_prompt_length and left out"
+            for kind, out in (("training", overlong), ("held-out", overlong_val))
+            if out
+        ]
+        return cls(
+            config=config,
+            tokenizer=tokenizer,
+            order=order,
+            rows=len(train),
+            overlong=overlong,
+            overlong_val=overlong_val,
+            notes=notes,
+            task=task,
+            train=train,
+            val=val,
+        )
+
+    def trainer(self, run: RunFolder, start: str) -> Any:
+        config = self.config
+        model = load_model(
+            start, attention=config.model.attention, trust_remote_code=config.model.trust_remote_code
+        )
+        plan = Plan(config, self.task, self.tokenizer, self.train, self.order, bool(self.val), run)
+        trainer = (grpo_trainer if config.method == "grpo" else sft_trainer)(plan, model)
+        if self.val:
+            trainer.held_out = HeldOut(
+                self.task,
+                self.val,
+                self.tokenizer,
+                max_new_tokens=config.rollout.max_response_length,
+                batch_size=config.rollout.eval_batch_size,
+                reasoning_model=config.model.reasoning_model,
+                autocast=torch.bfloat16 if in_bfloat16(config) else None,
+            )
+        return trainer
+
+    def save_card(self, folder: Path, trainer: Any) -> None:
+        save_task(
+            folder,
+            self.config.task,
+            self.task,
+            reasoning_model=self.config.model.reasoning_model,
+            max_response_length=self.config.rollout.max_response_length,
+        )
