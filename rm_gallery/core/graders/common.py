@@ -49,7 +49,7 @@ class CriterionGrader(LLMGrader):
 class RelevanceGrader(CriterionGrader):
     """Whether the response addresses what the query asks.
 
-    Scale: 0 (has nothing to do with the query) to 4 (addresses all of it and nothing else).
+    Scale: 0 (has nothing to do with the query) to 4 (addresses all of the query and nothing else).
     Fields: `query`, `response`.
     Source: answer relevance of Es et al., "RAGAS: Automated Evaluation of Retrieval Augmented Generation",
     arXiv:2309.15217: to the point, complete, nothing redundant, without regard to truth.
