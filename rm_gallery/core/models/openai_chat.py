@@ -22,7 +22,7 @@ from rm_gallery.core.models.chat import ChatError, ChatResponse, Messages, Price
 from rm_gallery.core.models.retry import Backoff
 from rm_gallery.core.models.structured import response_format as format_field
 from rm_gallery.core.models.structured import with_parsed
-from rm_gallery.core.models.transport import Failure, Transport
+from rm_gallery.core.models.transport import ChatTransport, Failure
 from rm_gallery.core.models.wire import Completion
 from rm_gallery.core.models.worker import Worker, Written
 from rm_gallery.core.tasks.saved import answer_length
@@ -113,7 +113,7 @@ class OpenAIChatModel:
                 "there is no key for OpenAI: set OPENAI_API_KEY, or give base_url for another endpoint, or "
                 "is_local=True for a folder"
             )
-        self._transport = Transport(
+        self._transport = ChatTransport(
             url,
             key,
             timeout=timeout,

@@ -7,10 +7,10 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.models.chat import ChatError, Kind
@@ -20,12 +20,13 @@ from rm_gallery.core.models.wire import Completion, Refusal
 if TYPE_CHECKING:  # an eighth of a second, with the first model
     import httpx
 
+M = TypeVar("M", bound=BaseModel)
 logger = logging.getLogger("rm_gallery.models")
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One attempt that gave no completion.
+    """One attempt that gave no answer.
 
     `again`: another may; `asked`: not before so many seconds; `unsupported`: the field that the server does not know.
     Returned, not raised: a traceback out of the HTTP library would hold the request's headers, and with them the key.
@@ -49,8 +50,13 @@ class _Session:
     places: asyncio.Semaphore
 
 
-class Transport:
-    """Posts to `{base_url}/chat/completions`. Its coroutines run on the background loop only.
+class Transport(Generic[M]):
+    """Posts to `{base_url}{path}`, as a subclass says. Its coroutines run on the background loop only.
+
+    Attributes:
+        answer: what the body of a success is.
+        server, content: what this server and its answers are called in messages.
+        key_name: where the key may come from.
 
     Args:
         timeout: seconds for one attempt, from connecting to the last byte.
@@ -58,6 +64,12 @@ class Transport:
         max_concurrency: requests under way at once. A question that waits for its next attempt keeps its place, so
             that an endpoint that refuses is asked less.
     """
+
+    path: ClassVar[str]
+    answer: type[M]
+    server: ClassVar[str]
+    content: ClassVar[str]
+    key_name: ClassVar[str]
 
     def __init__(
         self,
@@ -69,7 +81,7 @@ class Transport:
         max_concurrency: int,
         backoff: Backoff,
     ) -> None:
-        self.base_url = _checked_url(base_url)
+        self.base_url = _checked_url(base_url, self.path)
         self._key = SecretStr(_checked_key(api_key))
         self.timeout = timeout
         self.max_retries = max_retries
@@ -79,15 +91,15 @@ class Transport:
         self.retries = 0
         self._session: _Session | None = None
 
-    async def post(self, payload: Mapping[str, Any]) -> tuple[Completion | Failure, int]:
-        """The completion, or what the last attempt came to, with the number of attempts."""
+    async def post(self, payload: Mapping[str, Any]) -> tuple[M | Failure, int]:
+        """The answer, or what the last attempt came to, with the number of attempts."""
         body = json.dumps(payload).encode()  # in ASCII, which any text can be written in
         retry = 0
         async with self._here().places:
             while True:
                 self.requests += 1
                 result = await self._attempt(self._here().client, body)  # another one after `close`
-                if isinstance(result, Completion) or not result.again or retry == self.max_retries:
+                if not isinstance(result, Failure) or not result.again or retry == self.max_retries:
                     return result, retry + 1
                 delay = self.backoff.delay(retry, result.asked)
                 retry += 1
@@ -112,13 +124,13 @@ class Transport:
         if session is not None and session.loop is asyncio.get_running_loop():
             await session.client.aclose()
 
-    async def _attempt(self, client: httpx.AsyncClient, body: bytes) -> Completion | Failure:
+    async def _attempt(self, client: httpx.AsyncClient, body: bytes) -> M | Failure:
         import anyio
         import httpx
 
         try:
             with anyio.fail_after(self.timeout):
-                response = await client.post(f"{self.base_url}/chat/completions", content=body)
+                response = await client.post(f"{self.base_url}{self.path}", content=body)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             return self._lost("unreachable", f"could not be reached: {error}", error)
         except (httpx.TimeoutException, TimeoutError) as error:
@@ -131,26 +143,26 @@ class Transport:
             return self._refused(response.status_code, self._without_key(response.content), response.headers)
         return self._read(self._without_key(response.content))
 
-    def _read(self, body: bytes) -> Completion | Failure:
+    def _read(self, body: bytes) -> M | Failure:
         try:
             content = json.loads(body)
         except (ValueError, RecursionError) as error:
             if body.lstrip()[:1] in (b"{", b""):
                 said = f"sent JSON that breaks off after {len(body)} bytes"
                 return self._lost("truncated", said, error)
-            said = f"is no OpenAI-compatible endpoint: it sent {_start(body)}; does it end in /v1?"
+            said = f"is no {self.server}: it sent {_start(body)}; does it end in /v1?"
             return Failure("malformed", said, 200)
         if isinstance(content, dict) and "choices" not in content and isinstance(content.get("error"), dict):
             # gateways that have sent their status before the model's own server failed
             code = content["error"].get("code")
             return self._refused(code if isinstance(code, int) and 400 <= code < 600 else 502, body, {})
         try:
-            return Completion.model_validate(content)
+            return self.answer.model_validate(content)
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             place = ".".join(str(part) for part in first["loc"])
             return Failure(
-                "malformed", f"sent no chat completion: {place or 'the answer'}: {first['msg']}", 200
+                "malformed", f"sent no {self.content}: {place or 'the answer'}: {first['msg']}", 200
             )
 
     def _lost(self, kind: Kind, said: str, error: Exception) -> Failure:
@@ -163,7 +175,7 @@ class Transport:
         kind = refusal.kind(status)
         words = refusal.message
         said = {
-            "key": f"refused the API key (401): check api_key, or OPENAI_API_KEY{'' if self._key else ' (none was given)'}",
+            "key": f"refused the API key (401): check api_key, or {self.key_name}{'' if self._key else ' (none was given)'}",
             "quota": f"says that the account has no quota left ({status}): {words}",
             "overlong": f"says that the question is too long for the model ({status}): {words}",
         }.get(kind, f"answered {status}" + (f": {words}" if words else ""))
@@ -197,7 +209,17 @@ class Transport:
         return self._session
 
 
-def _checked_url(base_url: str) -> str:
+class ChatTransport(Transport[Completion]):
+    """To an OpenAI-compatible endpoint."""
+
+    path = "/chat/completions"
+    answer = Completion
+    server = "OpenAI-compatible endpoint"
+    content = "chat completion"
+    key_name = "OPENAI_API_KEY"
+
+
+def _checked_url(base_url: str, path: str) -> str:
     if any(character in base_url for character in "@?#"):  # it is named in messages and in logs
         raise ConfigError("base_url holds a user, a password or a query: give the key as api_key")
     import httpx
@@ -211,7 +233,7 @@ def _checked_url(base_url: str) -> str:
         usable = False
     if not usable:
         raise ConfigError(f"base_url is {base_url!r}, expected something like http://127.0.0.1:8000/v1")
-    return base_url.rstrip("/").removesuffix("/chat/completions")
+    return base_url.rstrip("/").removesuffix(path)
 
 
 def _checked_key(api_key: str | None) -> str:
