@@ -147,6 +147,7 @@ class Endpoint:
         gives_logprobs: where they are asked for.
         api_key: what it asks for; None: nothing.
         usage: counts tokens (words, here).
+        path: the one that it answers at.
 
     Attributes:
         requests: the bodies, in order of arrival.
@@ -161,6 +162,7 @@ class Endpoint:
     gives_logprobs: bool = True
     api_key: str | None = None
     usage: bool = True
+    path: str = "/v1/chat/completions"
     requests: list[Body] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
@@ -287,7 +289,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         exchange = Exchange(endpoint, self, body)
         behave = endpoint._started(self, body)
-        if self.path != "/v1/chat/completions":
+        if self.path != endpoint.path:
             behave = status(404, message=f"there is nothing at {self.path}")
         behave(exchange)
 

@@ -17,6 +17,10 @@ class InvalidVerdict(RMGalleryError):
     """A model's output holds no single legal verdict. Expected in normal work: counted, never a number."""
 
 
+class MissingReward(RMGalleryError):
+    """A response that could not be scored, where nothing but a number will do: names the cause."""
+
+
 class MissingDependency(RMGalleryError):
     """An optional part of the package is needed and is not installed."""
 

@@ -1,0 +1,158 @@
+"""Responses scored by a judge, wherever it runs: in this process, behind an endpoint, as a service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rm_gallery.core.errors import ConfigError
+
+if TYPE_CHECKING:  # rewards are imported by tasks, and these import tasks
+    from rm_gallery.core.judge.answer import Answer, Mode
+    from rm_gallery.core.judge.subject import Candidate
+    from rm_gallery.core.models import OpenAIChatModel
+    from rm_gallery.core.tasks.base import Task
+
+Turns = list[dict[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One response's score.
+
+    Attributes:
+        score: on the judge's own scale; None where there is none.
+        verdict: the judge's most probable one; None of a scalar model.
+        problem: why there is no score, beginning with `unparsable`, `overlong` or `failed`; else "".
+    """
+
+    score: float | None
+    verdict: Any = None
+    problem: str = ""
+
+
+Scorer = Callable[[Sequence[tuple[Turns, str]]], list[Scored]]
+"""(conversation, response) of each item → its score, in order."""
+
+
+def open_scorer(
+    model: str | Path | Candidate | OpenAIChatModel,
+    task: Task[Any] | str | None = None,
+    *,
+    mode: Mode | None = None,
+) -> Scorer:
+    """Load a model, or connect to it, for scores.
+
+    Args:
+        model: a folder or hub id of a judge or a scalar model; the address of a service (`http://…`); what
+            `Candidate` takes (`openai:NAME`), or one with its options; or a chat model.
+        task: what a judge is asked; by default what it was trained on, and `pointwise` for one without a card.
+        mode: as of `ChatJudge`: by default the mean of the distribution where there is one.
+
+    Raises:
+        ConfigError: there is no such model, it compares two responses, or it cannot be asked in this mode.
+        MissingDependency: an extra is not installed.
+    """
+    from rm_gallery.core.judge.subject import Candidate
+    from rm_gallery.core.models import OpenAIChatModel
+    from rm_gallery.core.tasks import get_task
+
+    named = get_task(task) if isinstance(task, str) else task
+    if isinstance(model, OpenAIChatModel):
+        return _of_chat(model, named or model.task or get_task("pointwise"), mode)
+    if isinstance(model, str) and model.startswith(("http://", "https://")):
+        if named is not None or mode is not None:
+            raise ConfigError(f"{model} is a service, which has its own task and mode: leave both out")
+        return _of_service(model)
+    candidate = model if isinstance(model, Candidate) else Candidate(str(model))
+    return _of_candidate(candidate, named, mode)
+
+
+def _of_service(url: str) -> Scorer:
+    from rm_gallery.core.rewards.service import ServiceClient
+
+    client = ServiceClient(url)
+    return lambda items: client.score([{"messages": turns, "response": text} for turns, text in items])
+
+
+def _of_chat(model: OpenAIChatModel, task: Task[Any], mode: Mode | None) -> Scorer:
+    from rm_gallery.core.judge.chat import ChatJudge
+    from rm_gallery.core.models import background
+    from rm_gallery.core.models.chat import ChatError
+
+    judge = ChatJudge(model, _rating(task, model.model), mode=mode)
+
+    async def ask(conversation: Sequence[dict[str, str]]) -> Answer | ChatError:
+        try:
+            return await judge.aanswer(conversation)
+        except ChatError as error:
+            return error
+
+    async def ask_all(conversations: Sequence[Any]) -> list[Answer | ChatError]:
+        return await asyncio.gather(*map(ask, conversations))
+
+    def score(items: Sequence[tuple[Turns, str]]) -> list[Scored]:
+        found = background.wait(ask_all([task.messages(_row(*item)) for item in items]))
+        return [_scored(answer, task) for answer in found]
+
+    return score
+
+
+def _of_candidate(candidate: Candidate, task: Task[Any] | None, mode: Mode | None) -> Scorer:
+    from rm_gallery.core.judge.subject import Asking
+    from rm_gallery.core.tasks import get_task
+
+    if candidate.is_scalar:
+        if task is not None or mode is not None:
+            raise ConfigError(
+                f"{candidate.name} is a scalar model, which is asked nothing: leave task and mode out"
+            )
+        subject, asked = candidate.open(), None
+    else:
+        saved = candidate.saved
+        asked = _rating(task or (saved.task if saved else get_task("pointwise")), candidate.name)
+        subject = candidate.open()
+    ask, _ = subject.asking(asked, Asking(mode=mode or _mode(subject.judge, asked)))
+
+    def score(items: Sequence[tuple[Turns, str]]) -> list[Scored]:
+        conversations = [
+            [*turns, {"role": "assistant", "content": text}]
+            if asked is None
+            else asked.messages(_row(turns, text))
+            for turns, text in items
+        ]
+        return [_scored(answer, asked) for answer in ask(conversations, done=lambda _: None)]
+
+    return score
+
+
+def _mode(judge: Any, task: Task[Any] | None) -> Mode:
+    reasons = task is None or task.think or getattr(judge, "reasoning_model", False)
+    return "greedy" if reasons or "expected" not in judge.modes else "expected"
+
+
+def _rating(task: Task[Any], name: str) -> Task[Any]:
+    if task.responses != 1:
+        raise ConfigError(
+            f"{name} is a {task.name} judge, which compares two responses: a reward needs one that scores each"
+        )
+    verdicts = task.verdicts()
+    if isinstance(verdicts[0], Mapping) or not all(hasattr(verdict, "__float__") for verdict in verdicts):
+        raise ConfigError(
+            f"the verdicts of the task {task.name} are no numbers: a reward needs one that scores"
+        )
+    return task
+
+
+def _row(turns: Turns, response: str) -> dict[str, Any]:
+    return {"input": turns, "output": {"content": response}}
+
+
+def _scored(answer: Answer | Exception, task: Task[Any] | None) -> Scored:
+    if isinstance(answer, Exception):
+        kind = getattr(answer, "kind", "")
+        return Scored(None, None, f"{'overlong' if kind == 'overlong' else 'failed'}: {answer}")
+    return Scored(answer.value(task), answer.verdict, answer.problem)
