@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import json
 import random
+import re
 import subprocess
 import sys
 from datetime import datetime
 from decimal import Decimal
+from enum import Enum
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,12 +23,22 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from rm_gallery.core.errors import ConfigError, DataError
-from rm_gallery.core.graders import GraderError, GraderRank, GraderScore
+from rm_gallery.core.graders import (
+    FunctionGrader,
+    GraderError,
+    GraderRank,
+    GraderScore,
+    JudgeGrader,
+    LLMGrader,
+    PairJudgeGrader,
+)
+from rm_gallery.core.graders.common import HelpfulnessGrader, RelevanceGrader
 from rm_gallery.core.models import OpenAIChatModel
 from rm_gallery.core.models.retry import Backoff
 from rm_gallery.core.runner import GraderConfig, GradingRunner
 from rm_gallery.core.runner.identity import grader_identity, item_key
 from rm_gallery.core.runner.journal import GradingJournal, keeps
+from rm_gallery.core.tasks import get_task
 from tests.runner.graders import Killed, Length
 
 QUICK = Backoff(first=0.0, longest=0.0)
@@ -262,6 +276,34 @@ class Place:
     x: int
 
 
+class Color(Enum):
+    RED = 1
+    BLUE = 2
+
+
+class Slotted:
+    __slots__ = ("x",)
+
+    def __init__(self, x):
+        self.x = x
+
+
+class Counting:
+    def __init__(self, step):
+        self.step = step
+
+    def count(self):
+        return self.step
+
+
+def characters(response):
+    return len(response)
+
+
+def holding(x):
+    return lambda: x
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -271,6 +313,7 @@ class Place:
         {"a", "b"},
         Point(x=1),
         Place(x=1),
+        Color.RED,
         np.float32(1.5),
         np.arange(3),
         (1, 2),
@@ -301,11 +344,12 @@ def test_a_field_that_nothing_can_be_told_of_needs_an_id(tmp_path):
 
 def test_an_identity_is_the_same_in_another_process():
     code = (
-        "from tests.runner.graders import Length\n"
+        "import logging\nfrom tests.runner.graders import Length\n"
         "from rm_gallery.core.models import OpenAIChatModel\n"
         "from rm_gallery.core.runner.identity import grader_identity\n"
         "grader = Length(); grader.model = OpenAIChatModel('m', 'http://h/v1', temperature=0)\n"
-        "grader.tags = {'b', 'a'}; grader.function = print; grader.of = Length\n"
+        "grader.tags = {'b', 'a', 3}; grader.function = print; grader.of = Length\n"
+        "grader.compiled = eval('lambda x: x + 1'); grader.logger = logging.getLogger('x'); grader.object = object()\n"
         "print(grader_identity('a', grader))"
     )
     shown = {
@@ -319,6 +363,30 @@ def test_an_identity_is_the_same_in_another_process():
         for seed in ("1", "2")
     }
     assert len(shown) == 1
+
+
+def test_the_graders_of_the_package_have_identities_that_last():
+    """Made twice they are the same, whatever they were asked between, and they differ by what they ask."""
+
+    def made(url="http://h/v1", **options):
+        model = OpenAIChatModel("m", url)
+        return [
+            RelevanceGrader(model),
+            HelpfulnessGrader(model),
+            LLMGrader(model, name="own", prompt="{{ query }} {{ response }} {{ output_format }}", **options),
+            JudgeGrader(model, get_task("pointwise"), mode="greedy"),
+            JudgeGrader(model, get_task("pointwise"), mode="expected"),
+            PairJudgeGrader(model, get_task("pairwise"), mode="greedy"),
+            FunctionGrader(characters),
+        ]
+
+    def identities(**options):
+        return [grader_identity("a", grader) for grader in made(**options)]
+
+    assert identities() == identities()
+    assert len(set(identities())) == len(identities())
+    assert set(identities()) & set(identities(url="http://other/v1")) == {identities()[-1]}
+    assert identities(scale=(0, 9))[2] != identities()[2]
 
 
 def test_an_identity_changes_with_what_the_grades_depend_on():
@@ -345,6 +413,20 @@ def test_an_identity_changes_with_what_the_grades_depend_on():
         of(fingerprint="2"),
         of(function=lambda text: 1),
         of(function=lambda text: 2),
+        of(function=holding(1)),
+        of(function=holding(2)),
+        of(function=functools.partial(max, 1)),
+        of(function=functools.partial(max, 2)),
+        of(function=Counting(1).count),
+        of(function=Counting(2).count),
+        of(pattern=re.compile("a")),
+        of(pattern=re.compile("a", re.IGNORECASE)),
+        of(color=Color.RED),
+        of(color=Color.BLUE),
+        of(slotted=Slotted(1)),
+        of(slotted=Slotted(2)),
+        of(space=SimpleNamespace(a=1)),
+        of(space=SimpleNamespace(a=2)),
         of(structure=Point),
         of(name="other"),
     ]
@@ -353,7 +435,7 @@ def test_an_identity_changes_with_what_the_grades_depend_on():
 
 def test_a_grader_that_holds_itself_has_an_identity():
     grader = Length()
-    grader.me = grader
+    grader.me = [grader, {"again": grader}]
     assert grader_identity("a", grader) == grader_identity("a", grader)
 
 
