@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rm_gallery.core.graders import GraderScore, common
+from rm_gallery.core.graders import GraderScore, JudgeGrader, LLMGrader, common
 from rm_gallery.core.graders.common import (
     CorrectnessGrader,
     CriterionGrader,
@@ -18,6 +18,9 @@ from rm_gallery.core.graders.common import (
     InstructionFollowingGrader,
     RelevanceGrader,
 )
+from rm_gallery.core.graders.text import JsonSchemaGrader, RegexGrader
+from rm_gallery.core.runner.identity import grader_identity
+from rm_gallery.core.tasks import PointwiseTask
 from tests.endpoint import Endpoint
 
 GRADERS = [
@@ -90,3 +93,30 @@ def test_a_name_of_ones_own(chat):
     with Endpoint(answer=lambda _: '{"reason": "", "score": 0}') as endpoint:
         result = HarmfulnessGrader(chat(endpoint), name="safety").evaluate(query="q", response="r")
     assert (result.name, result.metadata["ends"][1]) == ("safety", "harmless")
+
+
+def test_a_journal_tells_graders_apart_by_what_their_grades_depend_on(chat):
+    """And not by what changes while they work."""
+    with Endpoint(answer=lambda _: '{"reason": "", "score": 1}') as endpoint:
+        model = chat(endpoint)
+        makes = [
+            lambda: RelevanceGrader(model),
+            lambda: HelpfulnessGrader(model),
+            lambda: RelevanceGrader(chat(endpoint, max_tokens=7)),
+            lambda: LLMGrader(model, name="relevance", prompt="{{ query }} {{ response }}"),
+            lambda: LLMGrader(model, name="relevance", prompt="{{ query }} {{ response }}", scale=(1, 5)),
+            lambda: LLMGrader(model, name="relevance", prompt="{{ response }} {{ query }}"),
+            lambda: RegexGrader("a", name="relevance"),
+            lambda: RegexGrader("b", name="relevance"),
+            lambda: JsonSchemaGrader({}, name="relevance"),
+            lambda: JsonSchemaGrader({"type": "array"}, name="relevance"),
+            lambda: JudgeGrader(model, PointwiseTask(), name="relevance"),
+            lambda: JudgeGrader(model, PointwiseTask(), name="relevance", mode="greedy"),
+            lambda: JudgeGrader(model, PointwiseTask(instruction="How short is it?"), name="relevance"),
+        ]
+        first = [grader_identity("g", make()) for make in makes]
+        assert len(set(first)) == len(makes)
+        assert first == [grader_identity("g", make()) for make in makes]
+        used = makes[0]()
+        used.evaluate(query="q", response="r")
+        assert grader_identity("g", used) == first[0]

@@ -13,6 +13,7 @@ import pytest
 from rm_gallery.core.errors import ConfigError, DataError
 from rm_gallery.core.graders import FunctionGrader, GraderError, GraderRank, GraderScore
 from rm_gallery.core.models import ChatError
+from tests.endpoint import Endpoint
 
 
 def length(response, limit=10):
@@ -107,3 +108,21 @@ def test_fields_that_have_no_name_are_refused():
         FunctionGrader(lambda *args: 1)
     with pytest.raises(ConfigError, match="by name"):
         FunctionGrader(len)
+
+
+def test_an_awaited_function_that_waits_for_the_loop_it_runs_on_is_told_so(chat):
+    """It would wait for ever."""
+
+    async def asks(response):
+        return len(model.chat([{"role": "user", "content": response}]).text)
+
+    with Endpoint() as endpoint:
+        model = chat(endpoint)
+        result = FunctionGrader(asks).evaluate(response="abc")
+        assert (result.kind, "await it" in result.error) == ("function", True)
+        assert (
+            FunctionGrader(lambda response: asyncio.run(asks(response)), name="f")
+            .evaluate(response="abc")
+            .score
+            == 3
+        )

@@ -31,7 +31,16 @@ async def hop(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def wait(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on the background loop and wait for it, also where another loop runs (a notebook)."""
+    """Run a coroutine on the background loop and wait for it, also where another loop runs (a notebook).
+
+    Raises:
+        RuntimeError: this is the background loop, which would wait for itself for ever: await instead.
+    """
+    if _here():
+        coroutine.close()
+        raise RuntimeError(
+            "this runs on the loop that it would wait for: await it (achat, aevaluate, …) instead"
+        )
     future = submit(coroutine)
     try:
         return future.result()
@@ -86,6 +95,13 @@ def _running() -> asyncio.AbstractEventLoop:
             _loop = asyncio.new_event_loop()
             threading.Thread(target=_loop.run_forever, name="rm-gallery-network", daemon=True).start()
         return _loop
+
+
+def _here() -> bool:
+    try:
+        return asyncio.get_running_loop() is _loop
+    except RuntimeError:
+        return False
 
 
 def _after_fork() -> None:
