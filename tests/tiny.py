@@ -50,3 +50,36 @@ def build_model(folder: Path, *, seed: int = 0, heads: int = 4, head_size: int =
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def build_encoder(folder: Path, *, seed: int = 0, pooler: bool = True, positions: int = 256) -> Path:
+    """Save a random tiny BERT without a head, and a tokenizer for pairs of texts that has no chat template.
+
+    Without a `pooler`, as masked language models are saved, a classifier draws one.
+    """
+    import torch
+    from tokenizers.processors import TemplateProcessing
+    from transformers import BertConfig, BertModel
+
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = None
+    tokenizer.model_max_length = positions
+    tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+    end = ("<|end|>", tokenizer.eos_token_id)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="$A <|end|>", pair="$A <|end|> $B:1 <|end|>:1", special_tokens=[end]
+    )
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=positions,
+        pad_token_id=tokenizer.pad_token_id,
+        initializer_range=0.1,
+    )
+    BertModel(config, add_pooling_layer=pooler).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -15,7 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-_SHOWN = ("loss", "reward/mean", "accuracy", "mae", "parse_rate", "kl_loss")
+_SHOWN = ("loss", "reward/mean", "accuracy", "accuracy_untied", "mae", "parse_rate", "kl_loss")
 
 
 def figures(record: Mapping[str, Any]) -> str:

@@ -212,6 +212,8 @@ class JudgeRewardTrainer(HeldOutMixin, RewardTrainer):
         loss = super().training_step(*args, **kwargs)
         if self.accelerator.sync_gradients:  # the last pass of an update
             self.ties.step(lambda gradient: self.accelerator.reduce(gradient, "mean"))
+            if self.ties.learned and self.ties.value is not None:
+                self._metrics["train"]["tie_parameter"] = [self.ties.value]
         return loss
 
     def _note(self, chosen: Tensor, rejected: Tensor, tied: Tensor) -> None:
@@ -222,8 +224,6 @@ class JudgeRewardTrainer(HeldOutMixin, RewardTrainer):
         if len(gap):  # an empty list has no mean
             noted["accuracy_untied"] += (gap > 0).float().tolist()
             noted["reward_gap"] += gap.tolist()
-        if self.ties.learned and self.ties.value is not None:
-            noted["tie_parameter"] = [self.ties.value]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)
