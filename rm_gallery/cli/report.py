@@ -17,7 +17,8 @@ def report(
 ) -> None:
     """Write one self-contained HTML report of evaluations and training runs.
 
-    Evaluations of the same rows are compared: the first is "before", the last is "after".
+    Evaluations of the same rows, or of the same items of a benchmark, are compared: the last with the first. A run
+    whose checkpoints were evaluated shows their figures against the step.
 
     Example:
 
