@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import textwrap
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
 
@@ -16,7 +12,7 @@ from rm_gallery.core.graders import NO_REASON, GraderScore
 from rm_gallery.core.train.config import check_config
 from tests.conftest import SHARED
 from tests.examples.files import write
-from tests.examples.test_recipes import load
+from tests.pages import run_notebook
 
 GUIDE = SHARED / "spec/generative_pointwise.md"
 FOLDER = "./checkpoints/rm-gallery-pointwise-final"
@@ -28,13 +24,6 @@ def snippet(heading: str) -> str:
     found = re.search(rf"^### {heading}.*?^```python\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
     assert found is not None
     return found[1]
-
-
-def as_module(path: Path, code: str) -> ModuleType:
-    """The code, whose `await` stands at the top as in a notebook, as the body of a module's `main`."""
-    body = textwrap.indent(code, "    ")
-    path.write_text(f"async def main():\n{body}\n    return locals()\n", encoding="utf-8")
-    return load(path)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +65,7 @@ def test_the_guides_snippets_run_as_written(trained, tmp_path, monkeypatch, caps
     code = snippet("Integrate with RM-Gallery") + snippet("Batch Evaluation")
     assert FOLDER in code
     with pytest.warns(UserWarning, match="was trained to judge helpfulness") as told:
-        names: dict[str, Any] = asyncio.run(as_module(tmp_path / "guide.py", code).main())
+        names = run_notebook(code, tmp_path)
     assert len(told) == 2  # one for each grader
     result = names["result"]
     assert isinstance(result, GraderScore)
