@@ -127,6 +127,21 @@ def test_whatever_a_grader_raises_is_an_error_with_its_cause(error, kind, said):
     assert (results[1].kind, results[1].error) == (kind, said)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 does not say who is cancelled")
+def test_what_is_cancelled_inside_a_grader_is_an_error_and_not_the_end():
+    async def does(fields):
+        future = asyncio.get_running_loop().create_future()
+        if fields["response"] == "bad":
+            future.cancel()
+        else:
+            future.set_result(1)
+        return GraderScore("own", await future)
+
+    results = GradingRunner({"own": Own(does)}).run(items(["good", "bad", "good"]))["own"]
+    assert [type(result) for result in results] == [GraderScore, GraderError, GraderScore]
+    assert results[1].kind == "cancelled"
+
+
 def test_something_else_than_a_result_is_an_error():
     async def does(fields):
         return 3.0
@@ -411,6 +426,24 @@ def test_a_stream_of_any_length_holds_constant_memory():
 
     assert asyncio.run(stream()) == sum(i % 7 for i in range(200_000))
     assert resident[1] - resident[0] < 20  # 400 MB would be held otherwise
+
+
+@pytest.mark.slow
+def test_a_journal_of_any_length_holds_constant_memory(tmp_path):
+    """200,000 grades written, then read again: where they stand is on the disk too."""
+    resident = []
+
+    async def stream():
+        runner = GradingRunner({"a": GraderConfig(Quick())}, journal=tmp_path / "j", show_progress=False)
+        rows = ({"response": f"{i} {'x' * 200}"} for i in range(200_000))
+        async for index, _ in runner.arun_stream(rows):
+            if index in (20_000, 199_999):
+                gc.collect()
+                resident.append(current_rss_mib())
+
+    asyncio.run(stream())
+    asyncio.run(stream())
+    assert max(resident) - resident[0] < 10
 
 
 class Quick(Length):

@@ -102,9 +102,10 @@ async def grade(
         retry += 1
 
 
-def failure(name: str, error: Exception) -> GraderError:
+def failure(name: str, error: Exception | asyncio.CancelledError) -> GraderError:
     """An exception as a result."""
-    kinds: list[tuple[tuple[type[Exception], ...], str]] = [
+    kinds: list[tuple[tuple[type[BaseException], ...], str]] = [
+        ((asyncio.CancelledError,), "cancelled"),
         ((TimeoutError, asyncio.TimeoutError), "timeout"),
         ((ConnectionError,), "connection"),
         ((DataError,), "data"),
@@ -119,6 +120,10 @@ def failure(name: str, error: Exception) -> GraderError:
 async def _once(grader: BaseGrader, fields: Mapping[str, Any]) -> GraderResult:
     try:
         result: Any = await grader.aevaluate(**fields)
+    except asyncio.CancelledError as error:
+        if _is_cancelled():
+            raise
+        return failure(grader.name, error)  # something inside was: a request whose connections were closed
     except Exception as error:  # noqa: BLE001 (whatever it is, one item's trouble is not the others')
         return failure(grader.name, error)
     if isinstance(result, (GraderScore, GraderRank, GraderError)):
@@ -128,3 +133,10 @@ async def _once(grader: BaseGrader, fields: Mapping[str, Any]) -> GraderResult:
         f"grader {grader.name} gave a {type(result).__name__}, expected a GraderScore, GraderRank or GraderError",
         {"kind": "exception"},
     )
+
+
+def _is_cancelled() -> bool:
+    """Whether this task itself is being cancelled. Python 3.10 does not say, so there it is."""
+    task = asyncio.current_task()
+    cancelling = getattr(task, "cancelling", None)
+    return cancelling is None or cancelling() > 0
