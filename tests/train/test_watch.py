@@ -239,6 +239,30 @@ def test_steps_follow_from_the_rows(tmp_path, log, limit, epochs, expected, reas
     assert (snapshot.total, snapshot.exact) == (expected, False), reason
 
 
+def test_steps_that_the_run_has_logged_are_exact(tmp_path):
+    """Of pairs there are fewer than rows: both orders are one, and ties may be left out."""
+    said = "2026-01-01 00:00:00,000 INFO rm_gallery.train: 7 steps on 63 pairs\n"
+    run = make_run(tmp_path / "run", log=said, data={"train": "train.jsonl"}, train={"batch_size": 8})
+    assert (read_snapshot(run).total, read_snapshot(run).exact) == (7, True)
+
+
+def test_a_scalar_run_shows_its_accuracy(tmp_path):
+    run = make_run(tmp_path / "run", None, method="bradley_terry", train={"max_steps": 40, "batch_size": 8})
+    lines = []
+    for step in range(21):
+        figures = {"loss": 0.7 - step / 100, "accuracy_untied": 0.5 + step / 100, "reward/gap": step / 10}
+        if step % 10 == 0:
+            lines.append({"step": step, "split": "val", **figures, "seconds": 1.0})
+        if step:
+            lines.append({"step": step, "split": "train", **figures, "timing_s/step": 1.0})
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    link(run, "actor_latest", "checkpoint-20")
+    text = shown(run)
+    assert "untied accuracy" in text
+    assert "reward gap" in text
+    assert "latest checkpoint  step 20 · held-out untied accuracy 0.700 · checkpoint-20" in text
+
+
 def test_without_the_rows_there_is_no_end(tmp_path):
     run = make_run(tmp_path / "run", 5, age=999, train={"batch_size": 8, "mini_batch_size": 4})
     snapshot = read_snapshot(run)

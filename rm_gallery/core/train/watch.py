@@ -27,6 +27,8 @@ _LINES = 40
 _ERROR = re.compile(r"Traceback \(most recent call last\)|\b\w*(?:Error|Exception): |\b(?:ERROR|CRITICAL)\b")
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _OVERLONG = re.compile(r"(\d+) (?:training|of (\d+)) prompts are over data\.max_prompt_length")
+_STEPS = re.compile(r"rm_gallery\.train: (\d+) steps on \d+ ")
+"""What the local engine says once it has read its rows."""
 _CHECKPOINT = re.compile(r"(checkpoint-|global_step_)(\d+)")
 
 
@@ -45,7 +47,7 @@ class Snapshot:
     Attributes:
         run: its figures, by `series`.
         total: the steps it will take; None where that cannot be known.
-        exact: `total` is set; otherwise it follows from the rows, of which some may be left out as too long.
+        exact: `total` is set or logged; otherwise it follows from the rows, of which some may be left out as too long.
         quiet: seconds since anything in the folder was written.
         log: the last lines of `logs/training.log`.
     """
@@ -141,8 +143,8 @@ def read_snapshot(path: Path, now: float | None = None) -> Snapshot:
         path=path,
         config=config,
         run=TrainingRun(path.resolve().name, records),
-        total=_total_steps(config, path, head),
-        exact=config.train.max_steps is not None,
+        total=int(said[-1]) if (said := _STEPS.findall(head)) else _total_steps(config, path, head),
+        exact=bool(said) or config.train.max_steps is not None,
         latest=_checkpoint(run.latest, updates),
         best=_checkpoint(run.best, updates),
         quiet=max(0.0, now - max(_changes(path))),

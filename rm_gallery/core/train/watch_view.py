@@ -22,10 +22,12 @@ _HIGHER, _LOWER, _NEITHER = 1, -1, 0
 _TABLE = {
     "reward/mean": ("reward", _HIGHER),
     "accuracy": ("accuracy", _HIGHER),
+    "accuracy_untied": ("untied accuracy", _HIGHER),
     "parse_rate": ("parse rate", _HIGHER),
     "mae": ("mean abs. error", _LOWER),
     "loss": ("loss", _LOWER),
     "token_accuracy": ("token accuracy", _HIGHER),
+    "reward/gap": ("reward gap", _NEITHER),
     "kl_loss": ("KL to reference", _NEITHER),
     "kappa": ("kappa", _HIGHER),
     "entropy": ("entropy", _NEITHER),
@@ -41,6 +43,8 @@ _CURVES = (
     ("reward/mean", "val"),
     ("accuracy", "train"),
     ("accuracy", "val"),
+    ("accuracy_untied", "train"),
+    ("accuracy_untied", "val"),
     ("loss", "train"),
     ("kl_loss", "train"),
     ("parse_rate", "train"),
@@ -205,11 +209,13 @@ def _checkpoints(snapshot: Snapshot, checkpoints: list[tuple[str, Checkpoint]]) 
     grid = Table.grid(padding=(0, 2, 0, 0))
     for least in (_LABEL, None):
         grid.add_column(min_width=least, no_wrap=True)
-    rewards = dict(zip(*snapshot.run.series("reward/mean", "val"), strict=True))
+    # a scalar model earns no reward
+    metric = "accuracy_untied" if snapshot.config.method in ("bradley_terry", "regression") else "reward/mean"
+    held_out = dict(zip(*snapshot.run.series(metric, "val"), strict=True))
     for name, found in checkpoints:
         text = Text(f"step {found.step}")
-        if found.step in rewards:
-            text.append(f" · held-out reward {figure(rewards[found.step])}")
+        if found.step in held_out:
+            text.append(f" · held-out {_TABLE[metric][0]} {figure(held_out[found.step])}")
         grid.add_row(Text(f"{name} checkpoint"), text.append(f" · {found.name}", style="dim"))
     return grid
 

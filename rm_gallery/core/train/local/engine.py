@@ -72,12 +72,13 @@ def train_local(
     with _logged(run), quiet_transformers(), _deterministic():
         for note in job.notes:
             logger.warning(note)
+        steps = len(job.order) // config.train.batch_size
+        logger.info("%d steps on %d %s", steps, job.rows, job.unit)
         trainer = job.trainer(run, _start(config, run, job.tokenizer))
         _run(trainer, job, run, resume, describe or config.method)
         # model, optimizer and callbacks refer to each other in circles: gone now, not some time
         del trainer
         gc.collect()
-    steps = len(job.order) // config.train.batch_size
     return TrainResult(run, steps, job.rows, job.unit, job.overlong, job.overlong_val, tuple(job.notes))
 
 
