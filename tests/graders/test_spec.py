@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,11 +20,35 @@ FOLDER = "./checkpoints/rm-gallery-pointwise-final"
 
 
 def snippet(heading: str) -> str:
-    if not GUIDE.is_file():
-        pytest.skip("needs the guide in ../shared/spec, which is not part of the project")
     found = re.search(rf"^### {heading}.*?^```python\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
     assert found is not None
     return found[1]
+
+
+def run_guide(judge: Path, folder: Path) -> dict[str, Any]:
+    """Both snippets, in this folder, with `judge` where they look for one; the names they leave."""
+    if not GUIDE.is_file():
+        pytest.skip("needs the guide in ../shared/spec, which is not part of the project")
+    code = snippet("Integrate with RM-Gallery") + snippet("Batch Evaluation")
+    assert FOLDER in code
+    (folder / FOLDER).parent.mkdir()
+    (folder / FOLDER).symlink_to(judge)
+    with pytest.warns(UserWarning, match="was trained to judge helpfulness") as told:
+        names = run_notebook(code, folder)
+    assert len(told) == 2  # one for each grader
+    result = names["result"]
+    assert isinstance(result, GraderScore)
+    assert 0 <= result.score <= 4
+    assert result.reason == NO_REASON
+    assert result.metadata["task"] == names["model"].task.name == "pointwise"
+
+    [(name, given)] = names["results"].items()
+    assert name == "helpfulness"
+    assert [type(result) for result in given] == [GraderScore, GraderScore]
+    alone = [names["grader"].evaluate(**item).score for item in names["dataset"]]
+    assert [result.score for result in given] == pytest.approx(alone, abs=1e-5)
+    names["model"].close()
+    return names
 
 
 @pytest.fixture(scope="module")
@@ -59,23 +84,7 @@ def trained(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_guides_snippets_run_as_written(trained, tmp_path, monkeypatch, capsys):
+    """With the quickstart's own judge: tests/slow."""
     monkeypatch.chdir(tmp_path)
-    Path("checkpoints").mkdir()
-    Path(FOLDER).symlink_to(trained)
-    code = snippet("Integrate with RM-Gallery") + snippet("Batch Evaluation")
-    assert FOLDER in code
-    with pytest.warns(UserWarning, match="was trained to judge helpfulness") as told:
-        names = run_notebook(code, tmp_path)
-    assert len(told) == 2  # one for each grader
-    result = names["result"]
-    assert isinstance(result, GraderScore)
-    assert 0 <= result.score <= 4
-    assert capsys.readouterr().out == f"Score: {result.score}\nReason: {NO_REASON}\n"
-    assert result.metadata["task"] == names["model"].task.name == "pointwise"
-
-    [(name, given)] = names["results"].items()
-    assert name == "helpfulness"
-    assert [type(result) for result in given] == [GraderScore, GraderScore]
-    alone = [names["grader"].evaluate(**item).score for item in names["dataset"]]
-    assert [result.score for result in given] == pytest.approx(alone, abs=1e-5)
-    names["model"].close()
+    result = run_guide(trained, tmp_path)["result"]
+    assert capsys.readouterr().out == f"Score: {result.score}\nReason: {result.reason}\n"

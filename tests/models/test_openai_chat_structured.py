@@ -54,6 +54,7 @@ def test_what_is_printed_is_parsed_back(opinion):
     text = opinion.model_dump_json()
     assert parse_structured(Opinion, text) == opinion
     assert parse_structured(Opinion, f"\n```json\n{text}\n```\n") == opinion  # a habit of many models
+    assert parse_structured(Opinion, f"<think>\nPerhaps {{}}?\n</think>\n{text}") == opinion
 
 
 def objects(schema):

@@ -14,7 +14,7 @@ from rm_gallery.core.graders.result import GraderError, GraderRank, GraderResult
 from rm_gallery.core.judge.answer import Answer, Mode
 from rm_gallery.core.judge.chat import ChatJudge
 from rm_gallery.core.judge.orders import LABELS, ORDERS, outcome
-from rm_gallery.core.judge.read import DASHES
+from rm_gallery.core.judge.read import DASHES, read
 from rm_gallery.core.models.openai_chat import OpenAIChatModel
 from rm_gallery.core.tasks.base import Task
 
@@ -150,7 +150,7 @@ def reason(task: Task[Any], answer: Answer) -> str:
     """What the judge wrote beside its verdict (of a vote, in the first sample with that verdict); else `NO_REASON`."""
     fields = "|".join(map(re.escape, task.template.verdict_fields())) if hasattr(task, "template") else ""
     for text in answer.text.split(DASHES):
-        if answer.mass is not None and task.format(answer.verdict) not in text:
+        if answer.mass is not None and read(task, text).verdict != answer.verdict:
             continue
         rest = re.sub(rf"<({fields})>.*?</\1>", "", text, flags=re.DOTALL | re.IGNORECASE) if fields else ""
         rest = re.sub(r"</?think>", "", rest, flags=re.IGNORECASE).strip()

@@ -50,7 +50,12 @@ def strict_schema(schema: Any) -> Any:
 
 
 def parse_structured(wanted: type[M], text: str) -> M:
-    """The answer as the model; one fence around all of it is taken off. Raises pydantic's `ValidationError`."""
+    """The answer as the model; reasoning before it and one fence around it are taken off.
+
+    Raises pydantic's `ValidationError`.
+    """
+    if text.lstrip().startswith("<think>"):
+        text = text.rpartition("</think>")[2]
     fenced = re.fullmatch(r"```(?:json)?\s*\n(.*?)\n?```", text.strip(), re.DOTALL)
     return wanted.model_validate_json(fenced[1] if fenced else text)
 
