@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from rm_gallery.core.data import get_converter
 from rm_gallery.core.errors import ConfigError, DataError, InvalidVerdict
 from rm_gallery.core.train import TrainConfig, load_config
 from rm_gallery.core.train.config import check_config
@@ -23,6 +24,7 @@ from tests.conftest import ROOT
 
 COOKBOOK = ROOT / "tutorials/cookbooks/training_reward_model"
 RECIPES = [ROOT / "examples/train/pointwise", ROOT / "examples/train/pairwise"]
+SCALAR = [ROOT / "examples/train/bradley_terry", ROOT / "examples/train/regression"]
 FOLDERS = [*RECIPES, COOKBOOK / "generative/pointwise"]
 FILES = [folder / name for folder in FOLDERS for name in ("dataset.py", "reward_fn.py", "template.py")]
 
@@ -149,6 +151,66 @@ def test_the_laptops_line_fits_the_local_engine(folder: Path) -> None:
     assert config.train.max_steps == 10
 
 
+@pytest.mark.parametrize("folder", SCALAR, ids=lambda folder: folder.name)
+def test_the_recipes_of_scalar_models(folder: Path) -> None:
+    config = load_config(folder / "train.yaml")
+    assert (config.method, config.engine) == (folder.name, "local")
+    exported = yaml.safe_load((folder / "data_config.yaml").read_text())["dataset"]
+    assert config.data.train.parent == Path(exported["export"]["output_dir"])
+    assert config.data.train.name == f"{exported['name']}_train.parquet"
+    assert config.data.val is not None
+    assert config.data.val.name == f"{exported['name']}_test.parquet"
+    [line] = [line for line in (folder / "train.yaml").read_text().splitlines() if "--set model.path" in line]
+    words = shlex.split(line.removeprefix("#"))
+    assert words[:3] == ["rmg", "train", f"examples/train/{folder.name}/train.yaml"]
+    small = load_config(
+        folder / "train.yaml", [word for before, word in pairwise(words) if before == "--set"]
+    )
+    assert (small.model.path, small.train.batch_size) == ("models/all-minilm-l6-v2", 16)
+
+
+def test_regressions_attributes_are_the_datasets() -> None:
+    attributes = load_config(SCALAR[1] / "train.yaml").regression.attributes
+    assert list(attributes) == list(get_converter("helpsteer2_pointwise").label_names)
+
+
+@pytest.mark.parametrize("gpus", [None, "2"])
+def test_the_scalar_recipes_script_starts_what_it_says(tmp_path: Path, gpus: str | None) -> None:
+    """With commands that print their arguments in place of `rmg` and `accelerate`."""
+    for name in ("rmg", "accelerate"):
+        command = tmp_path / "bin" / name
+        command.parent.mkdir(exist_ok=True)
+        command.write_text(f'#!/bin/sh\necho {name} "$@"\n')
+        command.chmod(0o755)
+    environment = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "TIMESTAMP": "now", "MODEL_PATH": "models/m"}
+    if gpus:
+        environment["N_GPUS_PER_NODE"] = gpus
+    script = [str(SCALAR[0] / "run_bradley_terry.sh"), "--dry-run"]
+    refused = subprocess.run(
+        script,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**environment, "TRAIN_FILE": "none.parquet"},
+    )
+    assert refused.returncode == 1
+    assert "there is no file none.parquet: make it with" in refused.stderr
+    file = tmp_path / "pairs.parquet"
+    file.touch()
+    files = {"TRAIN_FILE": str(file), "VAL_FILE": str(file)}
+    done = subprocess.run(
+        script, cwd=tmp_path, capture_output=True, text=True, env={**environment, **files}, check=True
+    )
+    head, _, tail = done.stdout.partition(" train ")
+    assert head == ("accelerate launch --num_processes 2 -m rm_gallery" if gpus else "rmg")
+    config, *options = shlex.split(tail)
+    assert Path(config) == SCALAR[0] / "train.yaml"
+    assert options[:2] == ["--out", "checkpoints/now"]
+    assert options[-1] == "--dry-run"
+    sets = [word for before, word in pairwise(options) if before == "--set"]
+    assert sets == [f"data.train={file}", f"data.val={file}", "model.path=models/m"]
+
+
 def test_overrides_change_values_and_are_checked() -> None:
     path = RECIPES[0] / "train.yaml"
     config = load_config(path, ["train.seed=7", "model.lora.rank=8", "data.val=null", "reward.name=linear"])
@@ -203,7 +265,7 @@ def test_reasoning_models_are_not_asked_to_reason() -> None:
 
 
 def test_no_recipe_holds_a_key_or_a_machines_path() -> None:
-    for folder in FOLDERS:
+    for folder in [*FOLDERS, *SCALAR]:
         for path in folder.iterdir():
             if path.is_file():
                 assert not re.search(r"/root|/work/|API_KEY\s*[:=]\s*['\"]?\w", path.read_text()), path
