@@ -66,14 +66,14 @@ def styled_items(count=6):
     ]
 
 
-def on_benchmark(folder, name, answer, task=None, items=None):
-    """Judge RM-Bench items and write the folder that `rmg eval` leaves; `answer` is given each question."""
+def on_benchmark(folder, name, answer, task=None, benchmark="rm_bench", items=None):
+    """Judge a benchmark's items and write the folder that `rmg eval` leaves; `answer` is given each question."""
     items = items or styled_items()
     asked = questions(items, 1 if task is None else task.responses)
     answers = [answer(question) for question in asked.asked]
     kind = "scalar" if task is None else "pairwise" if task.responses == 2 else "pointwise"
     result = build_benchmark_result(
-        get_benchmark("rm_bench"), items, judged(items, asked, answers, task), model=name, mode="x", kind=kind
+        get_benchmark(benchmark), items, judged(items, asked, answers, task), model=name, mode="x", kind=kind
     )
     (folder / name).mkdir(parents=True)
     write_answers(folder / name / "predictions.parquet", items, asked, answers, task)
@@ -108,7 +108,7 @@ def write_folders(folder):
     write_result(folder / "after", scores_result(1, good=0.9))
     on_benchmark(folder, "scalar", by_style)
     on_benchmark(folder, "compares", says_a, PairwiseTask())
-    on_benchmark(folder, "rates", lambda q: Answer(q.index, probabilities=None), PointwiseTask())
+    on_benchmark(folder, "rates", lambda q: Answer(q.index), PointwiseTask())
     run = folder / "run"
     for step, good in ((0, 0.0), (10, 0.5), (20, 0.9)):
         write_result(run / "eval" / "mine-greedy" / f"step-{step}", scores_result(step, good=good))

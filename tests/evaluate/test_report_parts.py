@@ -12,15 +12,18 @@ from hypothesis import strategies as st
 
 from rm_gallery.core.errors import DataError
 from rm_gallery.core.evaluate import score_outputs
+from rm_gallery.core.evaluate.benchmarks import benchmark_names, get_benchmark
 from rm_gallery.core.evaluate.curve import CURVE
 from rm_gallery.core.evaluate.report import Evaluation, ReportInput, read_inputs, render_report
 from rm_gallery.core.evaluate.report.answers import read_answers
 from rm_gallery.core.evaluate.report.cases import LISTED, disagreements
 from rm_gallery.core.evaluate.report.systems import Systems, last_to_first, same_rows
-from rm_gallery.core.tasks import PointwiseTask
+from rm_gallery.core.judge.answer import Answer
+from rm_gallery.core.tasks import PairwiseTask, PointwiseTask
+from tests.benchmarks.publishers import load
 
 from .helpers import distributions, preferences, sample_row
-from .reports import pairs_result, scores_result, write_folders
+from .reports import on_benchmark, pairs_result, says_a, scores_result, write_folders
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +107,18 @@ def test_another_file_in_the_place_of_the_answers_is_refused(folders, tmp_path):
     shutil.copy(folders / "before" / "predictions.parquet", tmp_path / "mixed" / "predictions.parquet")
     with pytest.raises(DataError, match="missing: item, value, better_than"):
         read_inputs([tmp_path / "mixed"])
+
+
+@pytest.mark.parametrize("name", benchmark_names())
+def test_every_benchmark_is_reported_and_says_whether_it_was_tried(name, tmp_path):
+    """Whatever its items are: several comparisons, ties, no label that a response is worse than."""
+    items = load(name, tmp_path / "file")
+    on_benchmark(tmp_path, "compares", says_a, PairwiseTask(), name, items)
+    on_benchmark(tmp_path, "rates", lambda q: Answer(q.index % 5), PointwiseTask(), name, items)
+    page = render_report(read_inputs([tmp_path / "compares", tmp_path / "rates"]))
+    assert page.count("Every system on the same items") == 1
+    untried = "was not tried on the publisher’s own file" in page.replace("&#39;", "’")
+    assert untried == (not get_benchmark(name).verified)
 
 
 # -- disagreements

@@ -128,7 +128,7 @@ def headline(result: EvalResult, name: str | None = None) -> str:
     """One sentence: does the judge beat this baseline (by default `reference`)?"""
     found = result.baseline(name or reference(result))
     value, figure = result.metrics[result.headline], result.headline.replace("_", " ")
-    if found.metrics is None or found.difference is None:
+    if found.metrics is None or found.difference is None or result.headline not in found.metrics:
         return f"There is no comparison with the baseline {found.name}: {found.note}."
     other, diff = found.metrics[result.headline], found.difference
     what = f"Mean {figure}" if figure == REWARD else figure[:1].upper() + figure[1:]
@@ -150,7 +150,10 @@ def strongest_baseline(result: EvalResult) -> str:
     figures = {
         found.name: found.metrics[result.headline].value
         for found in result.baselines
-        if found.metrics is not None and not math.isnan(found.metrics[result.headline].value)
+        if found.metrics
+        and result.headline in found.metrics
+        # a baseline that scores can have other figures than a judge that compares
+        and not math.isnan(found.metrics[result.headline].value)
     }
     first = reference(result)
     best = max(figures, key=lambda name: figures[name], default=first)

@@ -86,9 +86,12 @@ def _shares(items: Sequence[Item], judged: Sequence[Judged], unrated: float = 0.
     headline = whole_or_part("overall", missing)
     averages[headline] = overall
     notes = [part_note("RewardBench 2", missing)]
+    # a model that scores has this figure too, so that one that compares can be compared with it
+    without_ties = whole_or_part("overall_without_ties", gaps(subsets, sizes))
+    if present or not scores(judged):
+        averages[without_ties] = equal_weights(present)
     if not scores(judged):
-        headline = whole_or_part("overall_without_ties", gaps(subsets, sizes))
-        averages[headline] = equal_weights(present)
+        headline = without_ties
         notes.append(_PAIRS)
     return figures.shares(headline, averages, notes)
 

@@ -55,8 +55,12 @@ def _group(name: str, evaluations: list[Evaluation]) -> dict[str, Any]:
     compared = systems.Systems(evaluations)
     last = compared.last
     metrics, orders = compared.metrics()
-    headline = systems.title(last.headline, last)
-    shown = [(c.name, c.metrics[last.headline], c.index is not None) for c in compared.columns if c.metrics]
+    headline = systems.title(compared.headline, last)
+    shown = [
+        (column.name, column.metrics[compared.headline], column.index is not None)
+        for column in compared.columns
+        if column.metrics and compared.headline in column.metrics
+    ]
     return {
         "id": name,
         "benchmark": last.benchmark,
@@ -90,11 +94,13 @@ def _glance(evaluation: Evaluation) -> dict[str, Any]:
     strongest = result.baseline(strongest_baseline(result))
     return {
         "name": evaluation.name,
-        "headline": systems.title(result.headline, result),
         "figure": systems.texts(result.metrics[result.headline]),
         "missing": verdicts.missing_share(evaluation),
         "baseline": strongest.name,
-        "level": systems.texts(strongest.metrics[result.headline]) if strongest.metrics else ("-", ""),
+        "headline": systems.title(result.headline, result),
+        "level": systems.texts(level)
+        if (level := (strongest.metrics or {}).get(result.headline))
+        else ("-", ""),
         "difference": strongest.difference and systems.change(result.headline, strongest.difference),
     }
 

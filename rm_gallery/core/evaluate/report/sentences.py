@@ -35,7 +35,7 @@ def verdict(result: EvalResult, judge: str = "the judge") -> tuple[str, str]:
     if strongest != first and hardest is not None and not hardest.low > 0:
         worse = hardest.high < 0
         says = "is worse than" if worse else "is not shown to beat"
-        return "no" if worse else "open", f"{start} beats {named}, and {says} {_called(strongest)}."
+        return "no" if worse else "open", f"{start} beats {named}, but {says} {_called(strongest)}."
     return "yes", f"{start} beats {named}."
 
 

@@ -49,7 +49,7 @@ def same_rows(evaluations: Sequence[Evaluation]) -> list[list[Evaluation]]:
 def _rows(result: EvalResult) -> tuple[Any, ...]:
     if result.shares is not None:
         units = zip(result.shares.unit, result.shares.cluster, strict=True)
-        return ("items", result.benchmark, result.headline, *sorted(units))
+        return ("items", result.benchmark, *sorted(units))
     predictions = result.predictions
     assert predictions is not None
     rows = zip(predictions.unique_id, predictions.cluster, map(str, predictions.truth), strict=True)
@@ -75,11 +75,19 @@ class Systems:
         self.evaluations = evaluations
         self.results = [evaluation.result for evaluation in evaluations]
         self.first, self.last = self.results[0], self.results[-1]
+        self.headline = self._headline()
         self.columns = [
             Column(e.name, f"{e.result.model}, mode {e.result.mode}", "", e.result.metrics, e.result.n, i)
             for i, e in enumerate(evaluations)
         ] + self._baselines()
         self._differences: dict[tuple[int, int], Mapping[str, Estimate]] = {}
+
+    def _headline(self) -> str:
+        """The figure by which all are compared: a headline figure that is defined for each, else the last one's."""
+        for name in dict.fromkeys(result.headline for result in reversed(self.results)):
+            if all(name in r.metrics and not math.isnan(r.metrics[name].value) for r in self.results):
+                return name
+        return self.last.headline
 
     def _baselines(self) -> list[Column]:
         """Each once; under the judge's name too where the judges' differ, as with other training rows."""
@@ -183,7 +191,7 @@ def table(systems: Systems, metrics: Sequence[str]) -> list[dict[str, Any]]:
             {
                 "title": title(metric, systems.last),
                 "what": ORDER.get(metric, ""),
-                "headline": metric == systems.last.headline,
+                "headline": metric == systems.headline,
                 "cells": cells,
             }
         )
@@ -213,15 +221,10 @@ def against_baselines(systems: Systems) -> dict[str, Any]:
     names = list(dict.fromkeys(b.name for r in systems.results for b in r.baselines if b.difference))
     lines = []
     for evaluation in systems.evaluations:
-        found = {b.name: b.difference for b in evaluation.result.baselines if b.difference}
-        lines.append(
-            {
-                "name": evaluation.name,
-                "cells": [
-                    change(systems.last.headline, found[name]) if name in found else None for name in names
-                ],
-            }
-        )
+        result = evaluation.result
+        found = {b.name: b.difference for b in result.baselines if b.difference}
+        cells = [change(result.headline, found[name]) if name in found else None for name in names]
+        lines.append({"name": evaluation.name, "figure": title(result.headline, result), "cells": cells})
     return {"names": names, "lines": lines}
 
 
@@ -230,7 +233,10 @@ def last_to_first(systems: Systems) -> list[dict[str, Any]]:
     if len(systems.results) < 2:
         return []
     changes = systems.difference(len(systems.results) - 1, 0)
-    names = [name for part in systems.metrics() for name in part if name in changes]
+    names, orders = systems.metrics()
+    # a scalar model has no figures of the two orders, so there is nothing to subtract
+    orders = [name for name in orders if name in changes and not math.isnan(changes[name].value)]
+    names = [*(name for name in names if name in changes), *orders]
     lines = []
     for metric in names:
         digits = 0 if metric == "invalid" else 3
