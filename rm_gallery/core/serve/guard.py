@@ -75,6 +75,8 @@ class Guard:
                     *message["headers"],
                     *((name, value) for name, value in _HEADERS.items() if name not in known),
                 ]
+                if self.gate.closed:  # the next request would meet a connection that is being closed
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         try:

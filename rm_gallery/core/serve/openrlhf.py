@@ -138,10 +138,11 @@ def rewards(scores: Sequence[Score], missing: float | None) -> RewardResponse:
 
 
 def _clean(text: str) -> str:
-    """Without the special tokens at its end, and the space before them."""
-    end = len(text)
+    """Without the special tokens at its end, and the space around them."""
+    end, kept = len(text.rstrip()), len(text)
     while found := _LAST.search(text[max(0, end - _LONGEST) : end]):
         end -= len(found[0])
         while end and text[end - 1].isspace():
             end -= 1
-    return text[:end]
+        kept = end
+    return text[:kept]

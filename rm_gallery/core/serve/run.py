@@ -24,6 +24,9 @@ _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _IDLE = 75
 """Seconds that an idle connection stays open: longer than clients keep theirs, which then never meets a closed one."""
 
+_LINGER = 0.5
+"""Seconds for which clients that just had an answer still hear that there will be no other."""
+
 
 def listen(host: str, port: int) -> socket.socket:
     """Take the port, before a model is loaded in vain. Port 0 is any that is free.
@@ -88,6 +91,8 @@ class Server(uvicorn.Server):
         while not emptied.done() and not self.force_exit:
             await asyncio.wait({emptied}, timeout=0.1)
         emptied.cancel()
+        if not self.force_exit:
+            await asyncio.sleep(_LINGER)
         await super().shutdown(sockets)
 
     @contextlib.contextmanager
