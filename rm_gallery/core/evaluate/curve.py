@@ -12,6 +12,7 @@ from typing import Any
 
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.evaluate.result import EvalResult
+from rm_gallery.core.judge.scalar import is_scalar_model
 
 CURVE = "curve.json"
 _STEP = re.compile(r"(?:checkpoint-|global_step_)(\d+)")
@@ -86,9 +87,13 @@ def _start(run: Path) -> Path | None:
     file = run / "config.yaml"
     if not file.is_file():
         return None
-    named = yaml.safe_load(file.read_text("utf-8")).get("model", {}).get("path")
-    folder = Path(str(named)).expanduser()
-    return folder if folder.is_dir() else None
+    config = yaml.safe_load(file.read_text("utf-8"))
+    folder = Path(str(config.get("model", {}).get("path"))).expanduser()
+    if not folder.is_dir():
+        return None
+    # the head that training drew is not in the folder that it started from
+    scalar = config.get("method") in ("bradley_terry", "regression")
+    return None if scalar and not is_scalar_model(folder) else folder
 
 
 @contextmanager

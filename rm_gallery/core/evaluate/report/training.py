@@ -25,6 +25,12 @@ _SUPERVISED = {
     "loss": "Loss on the answer's tokens",
     "token_accuracy": "Answer tokens that are the likeliest",
 }
+_SCALAR = {
+    "loss": "Loss",
+    "accuracy_untied": "Accuracy on untied pairs",
+    "reward/gap": "Score of the chosen response minus the other's",
+    "mae": "Mean absolute error",
+}
 _DRAWN = (
     *("accuracy", "accuracy_untied", "easy", "normal", "hard", "combined_accuracy", "mae", "kappa"),
     *("pairwise_accuracy", "two_order_accuracy", "flip_rate", "brier", "parse_rate", "mass", "invalid_rate"),
@@ -36,7 +42,10 @@ _CHARTS = 6
 def run_section(name: str, run: TrainingRun) -> dict[str, Any]:
     """A run's curves, seconds and configuration."""
     # the loss of GRPO says nothing by itself: its gradient does
-    titles = _CURVES if run.series("reward/mean", "train")[0] else {**_SUPERVISED, **_CURVES}
+    if run.series("reward/mean", "train")[0]:
+        titles = _CURVES
+    else:
+        titles = {**_SUPERVISED, **_CURVES} if run.series("token_accuracy", "train")[0] else _SCALAR
     drawn = [
         charts.curve(run, metric, title, f"{name}-{metric.replace('/', '-')}")
         for metric, title in titles.items()
