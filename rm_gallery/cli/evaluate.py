@@ -124,7 +124,15 @@ def evaluate(
             from rm_gallery.core.evaluate.curve import evaluate_checkpoints
 
             folder = out or run / "eval" / f"{short}-{mode}"
-            curve = evaluate_checkpoints(run, folder, one, say=lambda line: typer.echo(line, err=True))
+            made = {"source": source, "benchmark": benchmark, "task": task, "train": train, "limit": limit}
+            made |= {"mode": mode, "samples": samples, "dtype": dtype, "seed": seed}
+            curve = evaluate_checkpoints(
+                run,
+                folder,
+                one,
+                made | {"max_new_tokens": max_new_tokens},
+                say=lambda line: typer.echo(line, err=True),
+            )
             _print_curve(curve, folder, run, as_json)
             return
         if judgments is not None:

@@ -69,6 +69,13 @@ def test_what_was_evaluated_is_not_evaluated_again(run, rows):
     assert before == {step: (folder / f"step-{step}/metrics.json").stat().st_mtime_ns for step in (0, 10)}
 
 
+def test_figures_that_were_made_otherwise_are_not_mixed(run, rows):
+    evaluated(run, rows)
+    done = evaluated(run, rows, "--limit", "3")
+    assert "made with another limit: name another folder by --out" in str(done.exception)
+    assert evaluated(run, rows, "--limit", "3", "--out", str(run / "eval" / "three")).exit_code == 0
+
+
 def test_a_run_of_verl_has_its_checkpoints_elsewhere(tmp_path):
     for step in (20, 100):
         (tmp_path / f"global_step_{step}" / "actor").mkdir(parents=True)
@@ -80,4 +87,4 @@ def test_a_run_of_verl_has_its_checkpoints_elsewhere(tmp_path):
 def test_a_folder_without_checkpoints_is_named(tmp_path, name):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match=f"{name} keeps no checkpoint"):
-        evaluate_checkpoints(tmp_path / name, tmp_path / "out", lambda *_: pytest.fail("asked"))
+        evaluate_checkpoints(tmp_path / name, tmp_path / "out", lambda *_: pytest.fail("asked"), {})

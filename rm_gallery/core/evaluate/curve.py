@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ def evaluate_checkpoints(
     run: Path,
     out: Path,
     evaluate: Callable[[str, Path], EvalResult],
+    settings: Mapping[str, Any],
     *,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[dict[str, Any]]:
@@ -34,19 +35,21 @@ def evaluate_checkpoints(
     Args:
         run: of either engine.
         evaluate: given a model and a folder for its result.
+        settings: all that the figures depend on beside the checkpoint; kept in `out`, where others are refused.
         say: is given a sentence on each checkpoint.
 
     Returns:
         By step: `{"step", "metrics": {name: {"value", "low", "high", "n"}}, "headline"}`, and of what.
 
     Raises:
-        ConfigError: `run` is no run, or keeps no checkpoint.
+        ConfigError: `run` is no run, keeps no checkpoint, or `out` holds figures that were made otherwise.
     """
     found = checkpoints(run)
     if not found:
         raise ConfigError(
             f"{run} keeps no checkpoint: give the folder of a run of rmg train that has saved one"
         )
+    _check_settings(out, json.loads(json.dumps(settings, default=str)))
     points = []
     for step, folder in found:
         target = out / f"step-{step}"
@@ -63,6 +66,19 @@ def evaluate_checkpoints(
     part.write_text(json.dumps(points, indent=2, allow_nan=False) + "\n", "utf-8")
     part.replace(out / CURVE)
     return points
+
+
+def _check_settings(out: Path, settings: Mapping[str, Any]) -> None:
+    file = out / "settings.json"
+    if file.is_file():
+        before = json.loads(file.read_text("utf-8"))
+        changed = sorted(k for k in before.keys() | settings.keys() if before.get(k) != settings.get(k))
+        if changed:
+            raise ConfigError(
+                f"the figures in {out} were made with another {', '.join(changed)}: name another folder by --out"
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
 
 
 def checkpoints(run: Path) -> list[tuple[int, Path]]:
