@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import logging
 import random
 import re
 import subprocess
@@ -435,7 +436,30 @@ def test_an_identity_changes_with_what_the_grades_depend_on():
 def test_a_grader_that_holds_itself_has_an_identity():
     grader = Length()
     grader.me = [grader, {"again": grader}]
+    grader.me.append(grader.me)
     assert grader_identity("a", grader) == grader_identity("a", grader)
+
+
+def test_an_identity_does_not_change_with_what_python_keeps_beside():
+    grader = Length()
+    grader.logger = logging.getLogger("tests.runner.identity")
+    before = grader_identity("a", grader)
+    handler = logging.NullHandler()
+    grader.logger.addHandler(handler)
+    grader.logger.setLevel(logging.DEBUG)
+    assert grader_identity("a", grader) == before
+    grader.logger.removeHandler(handler)
+
+
+def test_what_a_class_says_is_part_of_its_graders_identity():
+    def of(text):
+        class Own(Length):
+            prompt = text
+
+        return grader_identity("a", Own())
+
+    assert of("how long?") == of("how long?")
+    assert of("how long?") != of("how short?")
 
 
 def test_a_line_is_readable_by_other_tools(tmp_path):

@@ -90,15 +90,32 @@ def test_the_limit_holds_for_all_graders_together_and_is_used():
     assert grader.most_at_once == 7
 
 
-def test_the_limit_holds_for_all_runs_of_a_runner_together():
+@pytest.mark.parametrize("journal", [False, True])
+def test_the_limit_holds_for_all_runs_of_a_runner_together(tmp_path, journal):
     grader = Length(jitter=random.Random(0))
-    runner = GradingRunner({"a": grader}, max_concurrency=5)
+    runner = GradingRunner({"a": grader}, max_concurrency=5, journal=tmp_path / "j" if journal else None)
 
     async def three():
-        return await asyncio.gather(*(runner.arun(items(["x"] * 30)) for _ in range(3)))
+        texts = ["x" * i for i in range(90)]
+        return await asyncio.gather(*(runner.arun(items(texts[i::3])) for i in range(3)))
 
     assert all(len(results["a"]) == 30 for results in asyncio.run(three()))
     assert grader.most_at_once == 5
+
+
+def test_a_grader_that_never_waits_leaves_the_others_their_turn():
+    async def ticking(done):
+        ticks = 0
+        while not done.done():
+            ticks += 1
+            await asyncio.sleep(0)
+        return ticks
+
+    async def both():
+        run = asyncio.ensure_future(GradingRunner({"a": Quick()}, max_concurrency=4).arun(items(["x"] * 400)))
+        return await ticking(run)
+
+    assert asyncio.run(both()) >= 100
 
 
 # -- what fails

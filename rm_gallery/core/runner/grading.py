@@ -81,7 +81,6 @@ class Pass:
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
-            await self.items.close()
 
     def given_back(self, count: int) -> None:
         """So many items have left the window."""
