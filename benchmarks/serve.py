@@ -1,0 +1,278 @@
+"""Many clients of `rmg serve` at once, beside `rmg eval` on the same rows, and short prompts beside one at a time.
+
+    rmg data convert --config examples/train/pointwise/data_config.yaml
+    python benchmarks/serve.py --model MODEL --data FILE_test.parquet [--clients 64] [--seconds 60] [--limit 256]
+
+First `rmg eval` judges the first `--limit` rows. Then the clients, each with a connection of its own, ask the service
+about these rows, one row a request and the next when the answer is there, for `--seconds`; the requests under way
+then are waited for, and count. The service's rate is shown as a share of `rmg eval`'s (both without loading the
+model), and the largest difference of a probability between the two. Last, questions of less than 64 tokens by the
+service's one client and by all, in both modes. Service and clients share the machine's cores, as the two commands
+would. Results go to benchmarks/results/serve.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.client
+import itertools
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from rm_gallery.core.data.rows import load_rows
+from rm_gallery.core.data.samples import Sample, conversation
+from rm_gallery.core.evaluate.result import read_result
+from rm_gallery.core.tasks import PointwiseTask
+
+RESULTS = Path(__file__).resolve().parent / "results" / "serve.json"
+RMG = Path(sys.executable).parent / "rmg"
+SHORT = 64
+"""Tokens of a short question, rubric and chat template included, at most."""
+
+
+# -- what is asked
+
+
+def items_of(rows: Sequence[dict]) -> list[dict]:
+    return [
+        {
+            "messages": [turn.to_dict() for turn in conversation(row)],
+            "response": Sample.from_row(row).response,
+        }
+        for row in rows
+    ]
+
+
+def short_items(model: str, count: int) -> list[dict]:
+    """Sums and their answers, and the tokens of the longest question."""
+    from rm_gallery.core.judge import LocalJudge
+    from rm_gallery.core.models.weights import load_tokenizer
+
+    items = [{"query": f"{i} + {i % 7}?", "response": f"{i + i % 7}"} for i in range(count)]
+    judge, task = LocalJudge(None, load_tokenizer(model)), PointwiseTask()
+    rows = [{"input": item["query"], "output": {"content": item["response"]}} for item in items]
+    lengths = [len(tokens) for tokens in judge.encode([task.messages(row) for row in rows])]
+    if max(lengths) >= SHORT:
+        print(f"note: with this tokenizer a short question has up to {max(lengths)} tokens, not {SHORT}")
+    return items
+
+
+# -- the service and its clients
+
+
+@contextlib.contextmanager
+def service(model: str, options: Sequence[str]) -> Iterator[str]:
+    """`rmg serve` in a process of its own; its address."""
+    command = [str(RMG), "serve", "--model", model, "--port", "0", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment())
+    try:
+        address = next((line.strip() for line in process.stdout if line.startswith("http://")), None)
+        if address is None:
+            raise SystemExit(f"{' '.join(command)} did not start")
+        yield address
+        process.send_signal(signal.SIGTERM)
+        if process.wait(60):
+            raise SystemExit(f"the service ended with status {process.returncode}")
+    finally:
+        process.kill()
+
+
+class Load:
+    """Clients that ask for `seconds`: what they got, and when."""
+
+    def __init__(self, address: str, bodies: Sequence[bytes], clients: int, seconds: float) -> None:
+        self.place = urlsplit(address).netloc
+        self.bodies = bodies
+        self.numbers = itertools.count()
+        self.latencies: list[float] = []
+        self.statuses: Counter[str] = Counter()
+        self.results: dict[int, dict] = {}
+        self.begun = time.perf_counter()
+        self.until = self.begun + seconds
+        threads = [threading.Thread(target=self._client) for _ in range(clients)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.seconds = time.perf_counter() - self.begun
+
+    def _client(self) -> None:
+        connection = http.client.HTTPConnection(self.place, timeout=600)
+        while time.perf_counter() < self.until:
+            number = next(self.numbers) % len(self.bodies)
+            asked = time.perf_counter()
+            try:
+                connection.request(
+                    "POST", "/v1/score", self.bodies[number], {"Content-Type": "application/json"}
+                )
+                response = connection.getresponse()
+                content = json.loads(response.read())
+                status = str(response.status)
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                connection.close()
+                status, content = type(error).__name__, {}
+            self.statuses[status] += 1
+            if status == "200":
+                self.latencies.append(time.perf_counter() - asked)
+                self.results[number] = content["results"][0]
+        connection.close()
+
+    def report(self) -> dict:
+        done = len(self.latencies)
+        return {
+            "requests": sum(self.statuses.values()),
+            "errors": sum(self.statuses.values()) - done,
+            "statuses": dict(self.statuses),
+            "seconds": round(self.seconds, 1),
+            "per_second": round(done / self.seconds, 2),
+            "p50_s": _quantile(self.latencies, 0.5),
+            "p99_s": _quantile(self.latencies, 0.99),
+        }
+
+
+def _quantile(values: Sequence[float], q: float) -> float | None:
+    ordered = sorted(values)
+    return round(ordered[min(len(ordered) - 1, int(q * len(ordered)))], 3) if ordered else None
+
+
+def bodies_of(items: Sequence[dict], mode: str) -> list[bytes]:
+    return [json.dumps({"items": [item], "mode": mode}).encode() for item in items]
+
+
+# -- the three measurements
+
+
+def evaluation(arguments: argparse.Namespace, folder: Path) -> tuple[dict, list]:
+    """`rmg eval` on the rows, and what it found of each."""
+    command = [
+        str(RMG),
+        "eval",
+        "--model",
+        arguments.model,
+        "--data",
+        str(arguments.data),
+        "--task",
+        "pointwise",
+    ]
+    command += ["--mode", arguments.mode, "--dtype", arguments.dtype, "--out", str(folder), "--json"]
+    if arguments.limit:
+        command += ["--limit", str(arguments.limit)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=_environment())
+    result = read_result(folder)
+    found, seconds = result.predictions, float(result.made["judging_seconds"])
+    return {
+        "rows": len(found),
+        "seconds": seconds,
+        "per_second": round(len(found) / max(seconds, 0.1), 2),
+        "without_a_verdict": sum(bool(problem) for problem in found.problem),
+    }, list(zip(found.predicted, found.probabilities, strict=True))
+
+
+def compare(there: Sequence[tuple], here: dict[int, dict]) -> dict:
+    """The service's answers beside those of `rmg eval`."""
+    largest, other = 0.0, 0
+    for number, result in here.items():
+        verdict, probabilities = there[number]
+        other += verdict != result["verdict"]
+        if probabilities and result["probabilities"]:
+            pairs = zip(probabilities, result["probabilities"].values(), strict=True)
+            largest = max(largest, *(abs(p - q) for p, q in pairs))
+    return {"compared": len(here), "other_verdicts": other, "largest_difference": largest}
+
+
+def short(address: str, arguments: argparse.Namespace, mode: str) -> dict:
+    bodies = bodies_of(short_items(arguments.model, 4096), mode)
+    one = Load(address, bodies, 1, arguments.short_seconds).report()
+    many = Load(address, bodies, arguments.clients, arguments.short_seconds).report()
+    return {"one_at_a_time": one, "together": many, "times": round(many["per_second"] / one["per_second"], 2)}
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "RMG_API_KEY"}
+
+
+def show(found: dict) -> None:
+    print(f"\n{'':28}{'per second':>12}{'p50 s':>9}{'p99 s':>9}{'errors':>8}")
+
+    def line(name: str, entry: dict) -> None:
+        p50, p99 = ("" if entry.get(key) is None else f"{entry[key]:.3f}" for key in ("p50_s", "p99_s"))
+        print(f"{name:28}{entry['per_second']:>12.2f}{p50:>9}{p99:>9}{entry.get('errors', ''):>8}")
+
+    line("rmg eval", found["eval"])
+    line(f"{found['clients']} clients", found["service"])
+    same = found["same_as_eval"]
+    print(
+        f"{found['share_of_eval']:.0%} of rmg eval's rate; {same['compared']} rows compared, {same['other_verdicts']} "
+        f"other verdicts, largest difference of a probability {same['largest_difference']:.1e}"
+    )
+    for mode, entry in found["short"].items():
+        line(f"short, {mode}, one at a time", entry["one_at_a_time"])
+        line(f"short, {mode}, {found['clients']} clients", entry["together"])
+        print(f"{entry['times']:.1f} times one at a time")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--model", required=True)
+    parser.add_argument(
+        "--data", type=Path, required=True, help="rated responses, as rmg data convert writes them"
+    )
+    parser.add_argument("--limit", type=int, default=256, help="rows")
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument(
+        "--short-seconds", type=float, default=20, help="of each measurement of short prompts"
+    )
+    parser.add_argument("--mode", default="expected")
+    parser.add_argument("--short-modes", nargs="+", default=["expected", "greedy"])
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--max-batch", type=int, default=64)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+
+    items = items_of(load_rows(arguments.data, arguments.limit))
+    with tempfile.TemporaryDirectory() as folder:
+        evaluated, known = evaluation(arguments, Path(folder))
+    options = ["--task", "pointwise", "--dtype", arguments.dtype, "--max-batch", str(arguments.max_batch)]
+    with service(arguments.model, options) as address:
+        load = Load(address, bodies_of(items, arguments.mode), arguments.clients, arguments.seconds)
+        shorts = {mode: short(address, arguments, mode) for mode in arguments.short_modes}
+    served = load.report()
+    found = {
+        "machine": {
+            "cpus": os.cpu_count(),
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+        },
+        "model": Path(arguments.model).name,
+        "data": arguments.data.name,
+        "mode": arguments.mode,
+        "dtype": arguments.dtype,
+        "max_batch": arguments.max_batch,
+        "clients": arguments.clients,
+        "eval": evaluated,
+        "service": served,
+        "share_of_eval": round(served["per_second"] / evaluated["per_second"], 3),
+        "same_as_eval": compare(known, load.results),
+        "short": shorts,
+    }
+    show(found)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(found, indent=2) + "\n")
+    print(f"wrote {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()
