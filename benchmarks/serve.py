@@ -6,8 +6,8 @@
 First `rmg eval` judges the first `--limit` rows. Then the clients, each with a connection of its own, ask the service
 about these rows, one row a request and the next when the answer is there, for `--seconds`; the requests under way
 then are waited for, and count. The service's rate is shown as a share of `rmg eval`'s (both without loading the
-model), and the largest difference of a probability between the two. Last, questions of less than 64 tokens by the
-service's one client and by all, in both modes. Service and clients share the machine's cores, as the two commands
+model), and the largest difference of a probability between the two. Last, questions of less than 64 tokens (rubric, query and
+response), by one client and by all, in both modes. Service and clients share the machine's cores, as the two commands
 would. Results go to benchmarks/results/serve.json.
 """
 
@@ -39,7 +39,7 @@ from rm_gallery.core.tasks import PointwiseTask
 RESULTS = Path(__file__).resolve().parent / "results" / "serve.json"
 RMG = Path(sys.executable).parent / "rmg"
 SHORT = 64
-"""Tokens of a short question, rubric and chat template included, at most."""
+"""Tokens of a short question, rubric included, are fewer."""
 
 
 # -- what is asked
@@ -55,18 +55,25 @@ def items_of(rows: Sequence[dict]) -> list[dict]:
     ]
 
 
-def short_items(model: str, count: int) -> list[dict]:
-    """Sums and their answers, and the tokens of the longest question."""
+def short_items(model: str, count: int) -> tuple[list[dict], dict[str, int]]:
+    """Sums and their answers, and how many tokens the longest question has, without and with the chat template."""
     from rm_gallery.core.judge import LocalJudge
     from rm_gallery.core.models.weights import load_tokenizer
 
     items = [{"query": f"{i} + {i % 7}?", "response": f"{i + i % 7}"} for i in range(count)]
-    judge, task = LocalJudge(None, load_tokenizer(model)), PointwiseTask()
+    tokenizer, task = load_tokenizer(model), PointwiseTask()
     rows = [{"input": item["query"], "output": {"content": item["response"]}} for item in items]
-    lengths = [len(tokens) for tokens in judge.encode([task.messages(row) for row in rows])]
-    if max(lengths) >= SHORT:
-        print(f"note: with this tokenizer a short question has up to {max(lengths)} tokens, not {SHORT}")
-    return items
+    asked = [task.messages(row) for row in rows]
+    texts = tokenizer([messages[0]["content"] for messages in asked], add_special_tokens=False)["input_ids"]
+    lengths = {
+        "text": max(map(len, texts)),
+        "with_chat_template": max(map(len, LocalJudge(None, tokenizer).encode(asked))),
+    }
+    if lengths["text"] >= SHORT:
+        print(
+            f"note: with this tokenizer the short questions have up to {lengths['text']} tokens, not {SHORT}"
+        )
+    return items, lengths
 
 
 # -- the service and its clients
@@ -192,8 +199,8 @@ def compare(there: Sequence[tuple], here: dict[int, dict]) -> dict:
     return {"compared": len(here), "other_verdicts": other, "largest_difference": largest}
 
 
-def short(address: str, arguments: argparse.Namespace, mode: str) -> dict:
-    bodies = bodies_of(short_items(arguments.model, 4096), mode)
+def short(address: str, arguments: argparse.Namespace, items: Sequence[dict], mode: str) -> dict:
+    bodies = bodies_of(items, mode)
     one = Load(address, bodies, 1, arguments.short_seconds).report()
     many = Load(address, bodies, arguments.clients, arguments.short_seconds).report()
     return {"one_at_a_time": one, "together": many, "times": round(many["per_second"] / one["per_second"], 2)}
@@ -245,10 +252,11 @@ def main() -> None:
     items = items_of(load_rows(arguments.data, arguments.limit))
     with tempfile.TemporaryDirectory() as folder:
         evaluated, known = evaluation(arguments, Path(folder))
+    few, lengths = short_items(arguments.model, 4096)
     options = ["--task", "pointwise", "--dtype", arguments.dtype, "--max-batch", str(arguments.max_batch)]
     with service(arguments.model, options) as address:
         load = Load(address, bodies_of(items, arguments.mode), arguments.clients, arguments.seconds)
-        shorts = {mode: short(address, arguments, mode) for mode in arguments.short_modes}
+        shorts = {mode: short(address, arguments, few, mode) for mode in arguments.short_modes}
     served = load.report()
     found = {
         "machine": {
@@ -266,6 +274,7 @@ def main() -> None:
         "service": served,
         "share_of_eval": round(served["per_second"] / evaluated["per_second"], 3),
         "same_as_eval": compare(known, load.results),
+        "short_tokens": lengths,
         "short": shorts,
     }
     show(found)
