@@ -103,6 +103,39 @@ def test_the_limit_holds_for_all_runs_of_a_runner_together(tmp_path, journal):
     assert grader.most_at_once == 5
 
 
+def test_the_limit_holds_for_rankings_too():
+    grader = Length(jitter=random.Random(0))
+    runner = GradingRunner({"a": grader}, max_concurrency=3)
+
+    async def both():
+        return await asyncio.gather(*(runner.arank([{"responses": ["x"] * 30}]) for _ in range(2)))
+
+    asyncio.run(both())
+    assert grader.most_at_once == 3
+
+
+def test_what_takes_long_keeps_eight_items_behind_it_for_each_grade_under_way():
+    taken = []
+
+    async def does(fields):
+        await asyncio.sleep(0.2 if fields["i"] == 0 else 0)
+        return GraderScore("own", fields["i"])
+
+    def dataset():
+        for i in range(200):
+            taken.append(i)
+            yield {"i": i}
+
+    async def first():
+        stream = GradingRunner({"own": Own(does)}, max_concurrency=5).arun_stream(dataset())
+        async for index, _ in stream:
+            assert (index, len(taken)) == (0, 40)
+            break
+        await stream.aclose()
+
+    asyncio.run(first())
+
+
 def test_a_grader_that_never_waits_leaves_the_others_their_turn():
     async def ticking(done):
         ticks = 0
@@ -326,8 +359,12 @@ def test_run_raises_what_is_raised_where_a_loop_runs():
 def test_a_runner_serves_one_loop_after_the_other():
     """The limit, under contention, does not stick to the loop it was made on."""
     runner = GradingRunner({"a": Length(jitter=random.Random(0))}, max_concurrency=2)
+
+    async def two():
+        return await asyncio.gather(*(runner.arun(items(["x"] * 9)) for _ in range(2)))
+
     for _ in range(3):
-        assert len(runner.run(items(["x"] * 9))["a"]) == 9
+        assert [len(results["a"]) for results in asyncio.run(two())] == [9, 9]
 
 
 def test_a_stream_that_is_left_early_leaves_nothing_running():
