@@ -6,9 +6,9 @@
 First `rmg eval` judges the first `--limit` rows. Then the clients, each with a connection of its own, ask the service
 about these rows, one row a request and the next when the answer is there, for `--seconds`; the requests under way
 then are waited for, and count. The service's rate is shown as a share of `rmg eval`'s (both without loading the
-model), and the largest difference of a probability between the two. Last, questions of less than 64 tokens (rubric, query and
-response), by one client and by all, in both modes. Service and clients share the machine's cores, as the two commands
-would. Results go to benchmarks/results/serve.json.
+model), and the largest difference of a probability between the two. Last, questions of less than 64 tokens (rubric,
+query and response), by one client and by all, in both modes. Service and clients share the machine's cores. Results
+go to benchmarks/results/serve.json.
 """
 
 from __future__ import annotations

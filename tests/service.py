@@ -59,7 +59,7 @@ def serving(model: Path | Subject, task: str | Task[Any] | None = None, **settin
     thread.start()
     assert ready.wait(30)
     key = settings.get("api_key")
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    headers = {"Authorization": f"Bearer {key}".encode()} if key else {}
     with httpx.Client(base_url=url, headers=headers, timeout=60) as http:
         yield Running(url, http, subject, server)
     server.should_exit = True
