@@ -104,6 +104,15 @@ def test_a_long_chain_converges():
     assert np.diff(theta) == pytest.approx(-np.log(99))
 
 
+def test_strengths_that_newtons_own_steps_run_past_are_found():
+    """Without halved steps the method diverges on this table."""
+    table = np.zeros((5, 5))
+    table[0, 4], table[1, 0], table[1, 4], table[2, 1], table[2, 4] = 69, 108771, 2, 2, 3387
+    table[3, 0], table[3, 2], table[4, 0], table[4, 1], table[4, 3] = 15625, 11, 347, 1917, 1
+    chance = 1 / (1 + np.exp(strengths(table)[None] - strengths(table)[:, None]))
+    assert ((table + table.T) * chance).sum(1) == pytest.approx(table.sum(1), rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("table", "said"),
     [

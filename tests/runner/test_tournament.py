@@ -14,7 +14,7 @@ from scipy import stats
 
 from rm_gallery.core.errors import ConfigError, DataError
 from rm_gallery.core.graders import GraderError, GraderRank
-from rm_gallery.core.runner import GraderConfig, GradingRunner, Match, rank_matches
+from rm_gallery.core.runner import GraderConfig, GradingRunner, Match, rank_matches, tournament
 from rm_gallery.core.runner.bradley_terry import strengths
 from rm_gallery.core.runner.tournament import table
 from tests.runner.graders import BothOrders, Length, Preferring
@@ -72,11 +72,18 @@ def test_the_figures_are_those_of_a_plain_count(entries, bias, dropped):
     grader = Preferring(bias=bias, broken=[("0", "1"), ("3", "2")][:dropped])
     found = play(grader, entries)
     won, games, flips, complete = dict.fromkeys(entries, 0.0), dict.fromkeys(entries, 0), 0, 0
+    preferred = []
     wins = np.zeros((len(entries), len(entries)))
     names = list(entries)
     for i in range(len(next(iter(entries.values())))):
         for a, b in itertools.combinations(names, 2):
             x, y = float(entries[a][i]), float(entries[b][i])
+            for shown, gap in (
+                ((entries[a][i], entries[b][i]), x - y),
+                ((entries[b][i], entries[a][i]), y - x),
+            ):
+                if shown not in grader._broken and gap + bias != 0:
+                    preferred.append(gap + bias > 0)
             if {(entries[a][i], entries[b][i]), (entries[b][i], entries[a][i])} & grader._broken:
                 continue
             forward, swapped = np.sign(x - y + bias), -np.sign(y - x + bias)
@@ -93,6 +100,9 @@ def test_the_figures_are_those_of_a_plain_count(entries, bias, dropped):
         assert found.win_rates[name].value == pytest.approx(expected, nan_ok=True)
         assert found.strengths[name].value == pytest.approx(strengths(wins)[i], nan_ok=True)
     assert found.flip_rate.value == pytest.approx(flips / complete if complete else math.nan, nan_ok=True)
+    first = sum(preferred) / len(preferred) if preferred else math.nan
+    assert found.first_position_rate.value == pytest.approx(first, nan_ok=True)
+    assert found.first_position_rate.n == len(preferred)
     for estimate in [*found.win_rates.values(), *found.strengths.values(), found.flip_rate]:
         # whatever is no number says why
         assert bool(estimate.reason) == any(map(math.isnan, (estimate.value, estimate.low, estimate.high)))
@@ -197,6 +207,14 @@ def test_the_bootstrap_of_strengths_agrees_with_their_information():
     for i in range(3):
         estimate = found.strengths[str(i)]
         assert estimate.high - estimate.low == pytest.approx(2 * 1.96 * math.sqrt(covariance[i, i]), rel=0.12)
+
+
+def test_strengths_are_resampled_in_parts_that_make_one_whole(monkeypatch):
+    entries = {name: [str(random.Random(f"{name}{i}").randrange(4)) for i in range(12)] for name in "abc"}
+    whole = play(Preferring(), entries)
+    monkeypatch.setattr(tournament, "_BLOCK", 9 * 7)
+    assert play(Preferring(), entries) == whole
+    assert not math.isnan(whole.strengths["a"].low)
 
 
 @pytest.mark.parametrize(

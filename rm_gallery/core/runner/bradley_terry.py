@@ -25,11 +25,11 @@ def strengths(wins: Array) -> Array:
     """θ of every table: (…, k, k) → (…, k), NaN for a table without a maximum.
 
     Args:
-        wins: [i, j] is how often i won against j, a tie counting one half in both places; the diagonal is ignored.
+        wins: [i, j] is how often i won against j, a tie counting one half in both places; the diagonal has no part.
     """
     wins = np.asarray(wins, dtype=np.float64)
     k = wins.shape[-1]
-    tables: Array = wins.reshape(-1, k, k) * (1 - np.eye(k))
+    tables: Array = wins.reshape(-1, k, k)
     fitted = np.full((len(tables), k), np.nan)
     solvable = _reach(tables).all(axis=(1, 2))
     if solvable.any():
@@ -46,7 +46,7 @@ def log_likelihood(wins: Array, theta: Array) -> Array:
 
 def why_none(wins: Array, players: Sequence[str]) -> str:
     """The sentence for a table that has no strengths; "" for one that has."""
-    table = np.asarray(wins, dtype=np.float64) * (1 - np.eye(len(players)))
+    table = np.asarray(wins, dtype=np.float64)
     if len(players) < 2:
         return "a single player has no strength: there is nobody to compare with"
     met = _reach((table + table.T)[None])[0]

@@ -181,10 +181,12 @@ def _planned(
                 "None where it has none"
             )
     if schedule is None:
-        pairs = itertools.combinations(players, 2)
-        every = [(i, first, second) for first, second in pairs for i in range(items)]
-        every.sort(key=lambda match: match[0])  # stable: an item's comparisons stand together
-        return [(i, a, b) for i, a, b in every if entries[a][i] is not None and entries[b][i] is not None]
+        return [
+            (i, first, second)
+            for i in range(items)
+            for first, second in itertools.combinations(players, 2)
+            if entries[first][i] is not None and entries[second][i] is not None
+        ]
     planned = []
     for item, first, second in schedule:
         for player in (first, second):
