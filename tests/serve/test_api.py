@@ -16,13 +16,16 @@ from hypothesis import strategies as st
 from rm_gallery.core.data.samples import Message, Pair, Sample
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.judge import Answer
+from rm_gallery.core.judge.endpoint import EndpointJudge
 from rm_gallery.core.judge.orders import outcome
 from rm_gallery.core.judge.subject import Candidate, Subject
+from rm_gallery.core.models import OpenAIChatModel
 from rm_gallery.core.serve import Settings, create_app
 from rm_gallery.core.serve.asking import number, plan_scores, ranks, scored
 from rm_gallery.core.serve.schemas import ScoreItem
 from rm_gallery.core.tasks import MultiDimensionTask, PairwiseTask, PointwiseTask
 from rm_gallery.core.tasks.saved import save_task
+from tests.endpoint import Endpoint, normal, status
 from tests.judge.test_scalar import decoder, encoder
 from tests.service import serving
 
@@ -423,3 +426,29 @@ def _alone(running):
     if not _known:
         _known.extend(running.results("/v1/score", [item])[0] for item in ITEMS)
     return _known
+
+
+# -- a judge behind an endpoint
+
+
+def test_an_endpoint_can_be_served_too():
+    """Its failures are its questions' problems."""
+    with Endpoint(lambda body: "<score>3</score>", script=[normal(), status(400), normal()]) as endpoint:
+        model = OpenAIChatModel("judge", endpoint.base_url, max_retries=0)
+        with serving(
+            Subject("openai:judge", judge=EndpointJudge(model)), "pointwise", mode="greedy"
+        ) as running:
+            found = running.results("/v1/score", [{"query": str(i), "response": "r"} for i in range(3)])
+            assert sorted(result["problem"][:6] for result in found) == ["", "", "failed"]
+            assert [result["score"] for result in found if not result["problem"]] == [3.0, 3.0]
+            refused = running.post("/v1/chat/completions", {"messages": THREE_TURNS})
+            assert refused.status_code == 400
+            assert "no generative judge in this process" in refused.json()["error"]["message"]
+        model.close()
+    with Endpoint(api_key="another") as endpoint:
+        model = OpenAIChatModel("judge", endpoint.base_url, api_key="secret", max_retries=0)
+        app = create_app(Subject("openai:judge", judge=EndpointJudge(model)), PointwiseTask())
+        with pytest.raises(ConfigError, match="does not answer") as caught:
+            app.state.service.try_out()
+        assert "secret" not in str(caught.value)
+        model.close()

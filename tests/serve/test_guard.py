@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import socket
 import threading
@@ -171,6 +172,36 @@ def test_a_full_queue_says_when_to_come_again():
             thread.join(10)
         assert running.post("/v1/score", ask("fourth")).status_code == 200
     assert len(judge.seen) == 6
+
+
+def test_bodies_have_a_size_together():
+    """32 bodies' worth of what is read or answered; what comes beyond is told to come again."""
+    with serving(HeldJudge().subject, "pointwise", max_body=1000) as running, contextlib.ExitStack() as open_:
+        parts = urlsplit(running.url)
+        sockets = [
+            open_.enter_context(socket.create_connection((parts.hostname, parts.port), timeout=10))
+            for _ in range(34)
+        ]
+        head = b"POST /v1/score HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
+        for one in sockets[:33]:  # 31,350 bytes of 32,000, and none of them whole
+            one.sendall(head + b" " * 950)
+        until(lambda: running.server.gate.inside == 33)
+        sockets[33].sendall(head + b" " * 950)
+        refused = sockets[33].recv(4096).lower()
+        assert b" 429 " in refused
+        assert b"retry-after: 1" in refused
+        for one in sockets:
+            one.close()
+        until(lambda: running.server.gate.inside == 0)
+        assert running.http.get("/healthz").status_code == 200
+
+
+def test_texts_that_stand_in_many_questions_count_in_each():
+    with serving(HeldJudge().subject, "pairwise", max_body=10_000) as running:
+        rank = {"query": "q", "responses": ["x" * 300] * 30}  # 870 questions of 600 characters
+        response = running.post("/v1/rank", {"items": [rank]})
+        assert response.status_code == 413
+        assert "characters" in response.json()["error"]["message"]
 
 
 def test_the_questions_of_a_client_that_left_are_not_asked():

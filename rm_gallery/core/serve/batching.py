@@ -89,6 +89,7 @@ class Batcher(Generic[Q, R]):
         most: questions of a batch.
         budget: cost of a batch; a question that costs more is alone.
         room: questions that wait, at most.
+        volume: their cost, at most.
         gather: seconds.
         seen: is told the size of each batch.
     """
@@ -102,11 +103,14 @@ class Batcher(Generic[Q, R]):
         most: int = 64,
         budget: float = math.inf,
         room: int = 4096,
+        volume: float = math.inf,
         gather: float = 0.002,
         seen: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._run, self._failed, self._cost, self._seen = run, failed, cost, seen
-        self._most, self._budget, self._room, self._gather = most, budget, room, gather
+        self._most, self._budget, self._room, self._volume = most, budget, room, volume
+        self._gather = gather
+        self._load = 0.0  # the cost of what waits
         self._waiting: FairQueue[_Question[Q, R]] = FairQueue()
         self._change = threading.Condition()
         self._numbers = itertools.count()
@@ -130,6 +134,7 @@ class Batcher(Generic[Q, R]):
             Full: there is no room for them.
             Closing: `close` has been called.
         """
+        load = math.fsum(map(self._cost, questions))
         ticket: Ticket[R] = Ticket(client, next(self._numbers), len(questions))
         if not questions:
             ticket.answers.set_result([])
@@ -137,10 +142,10 @@ class Batcher(Generic[Q, R]):
         with self._change:
             if self._closing:
                 raise Closing("the service is shutting down")
-            if len(self._waiting) + len(questions) > self._room:
+            too_many = len(self._waiting) + len(questions) > self._room
+            if too_many or (self._waiting and self._load + load > self._volume):
                 raise Full(
-                    f"{len(self._waiting)} questions wait and {self._room} may: there is no room for {len(questions)} "
-                    f"more now",
+                    f"{len(self._waiting)} questions wait, and there is no room for {len(questions)} more now",
                     self._retry_after(),
                 )
             if self._worker is None:
@@ -148,13 +153,15 @@ class Batcher(Generic[Q, R]):
                 self._worker.start()
             asked = [_Question(ticket, i, kind, content) for i, content in enumerate(questions)]
             self._waiting.put(client, ticket.number, asked)
+            self._load += load
             self._change.notify()
         return ticket
 
     def give_up(self, ticket: Ticket[R]) -> None:
         """Forget the questions of a request that still wait: nobody does for their answers any more."""
         with self._change:
-            self._waiting.drop(ticket.client, ticket.number)
+            for question in self._waiting.drop(ticket.client, ticket.number):
+                self._load -= self._cost(question.content)
 
     def close(self) -> None:
         """Accept nothing more, and return once all that was accepted is answered."""
@@ -189,10 +196,12 @@ class Batcher(Generic[Q, R]):
             batch: list[_Question[Q, R]] = []
             load = 0.0
             while self._waiting and len(batch) < self._most:
-                load += self._cost(self._waiting.peek().content)
-                if batch and load > self._budget:
+                cost = self._cost(self._waiting.peek().content)
+                if batch and load + cost > self._budget:
                     break
+                load += cost
                 batch.append(self._waiting.take())
+            self._load -= load
             return batch
 
     def _settle(self) -> None:

@@ -17,6 +17,8 @@ from rm_gallery.core.serve.settings import Settings
 from rm_gallery.core.tasks.base import Task
 from rm_gallery.core.tasks.saved import answer_length
 
+CHARACTERS = 4
+"""About how many a token has."""
 SCORE = "score"
 """The mode of a scalar model."""
 
@@ -173,7 +175,7 @@ def failed(kind: Hashable, error: Exception) -> Result:
 
 def cost(conversation: Conversation) -> float:
     """About how many tokens a conversation has: one in four characters, and a few for each turn."""
-    return sum(8 + len(turn["content"]) / 4 for turn in conversation)
+    return sum(8 + len(turn["content"]) / CHARACTERS for turn in conversation)
 
 
 def _modes(subject: Subject, task: Task[Any]) -> tuple[str, ...]:

@@ -48,11 +48,11 @@ class FairQueue(Generic[Q]):
             del self._clients[client]
         return question
 
-    def drop(self, client: str, request: int) -> int:
-        """Forget what is left of a request; how many questions that were."""
+    def drop(self, client: str, request: int) -> list[Q]:
+        """Take out what is left of a request."""
         requests = self._clients.get(client, OrderedDict())
-        dropped = len(requests.pop(request, ()))
+        dropped = list(requests.pop(request, ()))
         if client in self._clients and not requests:
             del self._clients[client]
-        self._size -= dropped
+        self._size -= len(dropped)
         return dropped

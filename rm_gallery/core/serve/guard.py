@@ -31,7 +31,7 @@ class Gate:
 
     def __init__(self) -> None:
         self.closed = False
-        self._inside = 0
+        self.inside = 0
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -43,12 +43,12 @@ class Gate:
         await self._empty.wait()
 
     def enter(self) -> None:
-        self._inside += 1
+        self.inside += 1
         self._empty.clear()
 
     def leave(self) -> None:
-        self._inside -= 1
-        if not self._inside:
+        self.inside -= 1
+        if not self.inside:
             self._empty.set()
 
 
@@ -59,6 +59,7 @@ class Guard:
         self.app = app
         self.settings = settings
         self.gate = gate
+        self._held = 0  # bytes of the bodies that are read or answered
         self._key = (
             None if settings.api_key is None else _digest(settings.api_key.encode(errors="surrogateescape"))
         )
@@ -88,12 +89,14 @@ class Guard:
             await self.app(scope, receive, sent)
             return
         self.gate.enter()
+        parts: list[bytes] = []
         try:
-            body = await self._body(scope, receive)
-            await self.app(scope, _replayed(body, receive), sent)
+            await self._read(parts, scope, receive)
+            await self.app(scope, _replayed(b"".join(parts), receive), sent)
         except Refusal as refusal:
             await refusal.response()(scope, receive, sent)
         finally:
+            self._held -= sum(map(len, parts))
             self.gate.leave()
 
     def _check(self, scope: Scope) -> None:
@@ -114,34 +117,33 @@ class Guard:
         # digests have one length, and comparing them takes one time
         return hmac.compare_digest(_digest(_key(given or "")), self._key)
 
-    async def _body(self, scope: Scope, receive: Receive) -> bytes:
-        """The whole body. Raises `Refusal` where it is too large or too slow."""
+    async def _read(self, parts: list[bytes], scope: Scope, receive: Receive) -> None:
+        """Read the body into `parts`. Raises `Refusal` where it is too large, too slow, or one too many."""
         most = self.settings.max_body
         too_large = Refusal(413, f"a body may have {most} bytes")
         announced = Headers(scope=scope).get("content-length", "")
-        beyond = announced.isdecimal() and int(announced) > most
-        if beyond and int(announced) > _DRAINED * most:
+        if announced.isdecimal() and int(announced) > _DRAINED * most:
             raise too_large
-        parts: list[bytes] = []
         size = 0
         with anyio.move_on_after(self.settings.body_seconds):
-            while True:
+            more = True
+            while more:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     raise Refusal(400, "the client left")
+                more = message.get("more_body", False)
                 part = message.get("body", b"")
                 size += len(part)
-                beyond = beyond or size > most
-                if beyond:
-                    parts.clear()
-                else:
+                if size <= most:
+                    self._held += len(part)
                     parts.append(part)
-                if size > _DRAINED * most:
+                    if self._held > self.settings.max_text:
+                        raise Refusal(429, "too many large requests are under way", retry_after=1)
+                elif size > _DRAINED * most:
                     raise too_large
-                if not message.get("more_body", False):
-                    if beyond:
-                        raise too_large
-                    return b"".join(parts)
+            if size > most:
+                raise too_large
+            return
         raise Refusal(408, f"the body did not come within {self.settings.body_seconds:g} seconds")
 
 

@@ -60,6 +60,10 @@ class _About(_Request):
             return (Message("user", self.query),)
         return tuple(Message(turn.role, turn.content) for turn in self.messages or ())
 
+    def length(self) -> int:
+        """In characters."""
+        return sum(len(turn.content) for turn in self.turns())
+
 
 class ScoreItem(_About):
     """A response to be judged."""

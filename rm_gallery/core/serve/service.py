@@ -14,7 +14,7 @@ from rm_gallery.core.judge.subject import Subject
 from rm_gallery.core.serve import asking, openrlhf
 from rm_gallery.core.serve.batching import Batcher
 from rm_gallery.core.serve.chat import MAX_NEW_TOKENS, ChatCompletion, ChatRequest, completion
-from rm_gallery.core.serve.engine import Ask, Engine, Reply, Result, Write, cost, failed
+from rm_gallery.core.serve.engine import CHARACTERS, Ask, Engine, Reply, Result, Write, cost, failed
 from rm_gallery.core.serve.errors import Refusal
 from rm_gallery.core.serve.metrics import Metrics
 from rm_gallery.core.serve.schemas import (
@@ -55,6 +55,7 @@ class Service:
             most=settings.max_batch,
             budget=settings.batch_tokens,
             room=settings.max_queue,
+            volume=settings.max_text / CHARACTERS,
             seen=self.metrics.batches.observe,
         )
         self.metrics.waiting.set_function(lambda: self.batcher.waiting)
@@ -109,6 +110,13 @@ class Service:
         sizes = [len(item.responses) for item in asked.items]
         pairs = self.engine.task is not None and self.engine.task.responses == 2
         self._check_items(sum(n * (n - 1) if pairs else n for n in sizes))
+        if pairs:  # each text stands in many questions
+            self._check_text(
+                sum(
+                    (n - 1) * (2 * sum(map(len, item.responses)) + n * item.length())
+                    for n, item in zip(sizes, asked.items, strict=True)
+                )
+            )
         plan = asking.plan_rankings(asked.items, self.engine.task)
         results = await self._follow(plan, mode, request)
         return RankResponse(model=self.name, task=self.engine.task_name, mode=mode, results=results)
@@ -181,6 +189,14 @@ class Service:
         if questions > most:
             raise Refusal(
                 413, f"this comes to {questions} questions, and a request may ask {most}: ask in parts"
+            )
+
+    def _check_text(self, characters: int) -> None:
+        if characters > self.settings.max_text:
+            raise Refusal(
+                413,
+                f"these questions come to {characters} characters, and all that waits may have {self.settings.max_text}: "
+                f"ask in parts",
             )
 
     def _chat_length(self) -> int:

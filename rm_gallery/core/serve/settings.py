@@ -9,6 +9,7 @@ from rm_gallery.core.errors import ConfigError
 
 ServedMode = Literal["expected", "greedy"]
 MIB = 2**20
+_BODIES = 32
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Settings:
         batch_tokens: and about how many tokens, by the length of their text.
         max_queue: questions that wait; beyond them 429.
         max_items: of a request, and questions that it comes to; beyond them 413.
-        max_body: bytes of a request; beyond them 413.
+        max_body: bytes of a request; beyond them 413. Bodies that are being answered, and the text of what waits, may
+            have 32 times as many together; beyond them 429.
         body_seconds: within which a request's body must have come, or 408.
         max_new_tokens: where a written answer is cut off. None: as in the judge's training.
         missing_reward: what OpenRLHF is given for a response without a score. None: its request fails.
@@ -41,6 +43,11 @@ class Settings:
     missing_reward: float | None = None
     api_key: str | None = field(default=None, repr=False)
     hosts: tuple[str, ...] | None = None
+
+    @property
+    def max_text(self) -> int:
+        """Bytes of all requests together."""
+        return _BODIES * self.max_body
 
     def __post_init__(self) -> None:
         if self.mode not in (None, "expected", "greedy"):
