@@ -336,8 +336,14 @@ def test_an_endpoint_that_fails_in_every_way_loses_no_question(limit, timeout, c
 
 
 def test_questions_cancelled_at_any_moment_leave_all_places_free(chat):
-    drawn = random.Random(1)
-    with Endpoint(script=lambda *_: hang(0.01 * drawn.random())) as endpoint:
+    """Afterwards three are under way at once: each waits until there are three."""
+    drawn, later, together = random.Random(1), threading.Event(), threading.Barrier(3)
+
+    def held(exchange):
+        together.wait(30)
+        normal()(exchange)
+
+    with Endpoint(script=lambda *_: held if later.is_set() else hang(0.01 * drawn.random())) as endpoint:
         model = chat(endpoint, max_concurrency=3)
 
         async def impatient(i):
@@ -346,10 +352,11 @@ def test_questions_cancelled_at_any_moment_leave_all_places_free(chat):
 
         async def many():
             await asyncio.gather(*(impatient(i) for i in range(120)))
+            later.set()
             return await asyncio.gather(*(model.achat(ask(str(i))) for i in range(9)))
 
         assert [response.text for response in asyncio.run(many())] == [str(i) for i in range(9)]
-    assert endpoint.most_at_once >= 3
+    assert endpoint.most_at_once <= 3 + 1  # one that was given up may still be seen by the server
 
 
 def test_closing_while_a_question_is_under_way_asks_it_again(chat):
