@@ -6,32 +6,13 @@ python -m tests.runner.child '{"base_url": …, "journal": …, "out": …, "ite
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
 
-from rm_gallery.core.errors import InvalidVerdict
-from rm_gallery.core.graders import BaseGrader, GraderError, GraderResult, GraderScore
+from rm_gallery.core.graders import GraderError, LLMGrader
 from rm_gallery.core.memory import peak_memory_gib
 from rm_gallery.core.models import Backoff, OpenAIChatModel
 from rm_gallery.core.runner import GradingRunner
-
-
-class Asking(BaseGrader):
-    """Asks the model for a score in a tag."""
-
-    name = "asking"
-
-    def __init__(self, model: OpenAIChatModel) -> None:
-        self.model = model
-
-    async def _grade(self, fields) -> GraderResult:
-        question = f"Score this.\n{fields['query']}\n{fields['response']}"
-        response = await self.model.achat([{"role": "user", "content": question}], max_tokens=8)
-        found = re.fullmatch(r"<score>(\d+)</score>", response.text)
-        if found is None:
-            raise InvalidVerdict(f"no score in {response.text!r}")
-        return GraderScore(self.name, int(found[1]), metadata={"attempts": response.attempts})
 
 
 def main() -> None:
@@ -44,8 +25,10 @@ def main() -> None:
         max_concurrency=options["max_concurrency"],
         backoff=Backoff(first=0.05, longest=1.0),
     )
+    prompt = "Score this.\n{{ query }}\n{{ response }}\n{{ output_format }}"
+    grader = LLMGrader(model, name="asking", prompt=prompt, scale=(0, 10))
     runner = GradingRunner(
-        {"asking": Asking(model)}, max_concurrency=options["max_concurrency"], journal=options["journal"]
+        {"asking": grader}, max_concurrency=options["max_concurrency"], journal=options["journal"]
     )
     items = [{"query": f"item {i}", "response": "words " * 100} for i in range(options["items"])]
     results = runner.run(items)["asking"]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections import Counter
 
-from tests.endpoint import Body, dropped, hang, normal, status, truncated
+from tests.endpoint import Body, dropped, hang, status, truncated
 
 KINDS = {"server", "rate_limited", "connection", "timeout", "truncated"}
 """What a `GraderError` can be of, one for each fault."""
+
+LATENCY = 0.02
+"""Seconds that the model behind the endpoint thinks."""
 
 
 class Faults:
@@ -46,7 +50,7 @@ class Faults:
         item = item_of(body)
         self.repeats[self.generation] += self.answers[item] > 0
         self.answers[item] += 1
-        return normal()
+        return hang(LATENCY)  # the answer, after a moment in which a kill can come
 
 
 def item_of(body: Body) -> int:
@@ -56,7 +60,7 @@ def item_of(body: Body) -> int:
 
 def answer(body: Body) -> str:
     """The score that the model behind the endpoint gives an item."""
-    return f"<score>{expected(item_of(body))}</score>"
+    return json.dumps({"reason": "So.", "score": expected(item_of(body))})
 
 
 def expected(item: int) -> int:

@@ -153,11 +153,12 @@ def test_a_dataset_is_closed_when_its_stream_is_left():
         finally:
             closed.append("rows")
 
-    async def leave(dataset):
+    async def leave(dataset, name):
         stream = GradingRunner({"a": Length()}).arun_stream(dataset)
         async for _ in stream:
             break
         await stream.aclose()
+        assert closed[-1:] == [name]  # and not by the end of the loop
 
     async def slowly():
         try:
@@ -166,9 +167,8 @@ def test_a_dataset_is_closed_when_its_stream_is_left():
         finally:
             closed.append("slowly")
 
-    asyncio.run(leave(rows()))
-    asyncio.run(leave(slowly()))
-    assert closed == ["rows", "slowly"]
+    asyncio.run(leave(rows(), "rows"))
+    asyncio.run(leave(slowly(), "slowly"))
 
 
 def test_a_dataset_is_closed_when_the_journal_cannot_be_opened(tmp_path):
