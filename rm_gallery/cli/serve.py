@@ -75,7 +75,11 @@ def serve(
     candidate = Candidate(model, engine, dtype, trust_remote_code=trust_remote_code)  # type: ignore[arg-type]
     listening = listen(host, port)
     settings = check_exposure(listening, settings, without_key=without_key)
-    asked = None if task is None or candidate.is_scalar else get_task(task)
+    asked = None
+    if task is not None and not candidate.is_scalar:
+        saved = candidate.saved
+        # by the name of its own task a saved judge is asked just that, with its own instruction
+        asked = saved.task if saved is not None and saved.task.name == task else get_task(task)
     typer.echo(f"loading {model} …", err=True)
     subject = candidate.open()
     address, taken = listening.getsockname()[:2]

@@ -316,6 +316,8 @@ def test_a_scalar_model_gives_its_own_numbers(tmp_path, build):
         assert running.post("/v1/chat/completions", {"messages": THREE_TURNS}).status_code == 400
         [model] = running.http.get("/v1/models").json()["data"]
         assert (model["task"], model["verdicts"], model["modes"]) == ("score", [], ["score"])
+        with pytest.raises(ConfigError, match="in no mode"):
+            create_app(running.subject, settings=Settings(mode="greedy"))
 
 
 # -- what is served

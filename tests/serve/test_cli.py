@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from typer.testing import CliRunner
 
 from rm_gallery.cli import app
 from rm_gallery.core.errors import RMGalleryError
+from rm_gallery.core.serve import Settings
+from rm_gallery.core.serve.engine import Engine
 from rm_gallery.core.serve.run import listen
+from rm_gallery.core.tasks import PairwiseTask, PointwiseTask
+from rm_gallery.core.tasks.saved import save_task
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +56,26 @@ def test_an_empty_key_is_no_key(tiny_model, monkeypatch):
     monkeypatch.setenv("RMG_API_KEY", " ")
     result = CliRunner().invoke(app, ["serve", "--model", str(tiny_model)])
     assert "API key is empty" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("more", "instruction"),
+    [([], "Is it short?"), (["--task", "pointwise"], "Is it short?"), (["--task", "pairwise"], None)],
+)
+def test_a_saved_judge_is_asked_its_own_question_by_its_name(
+    tiny_model, tmp_path, monkeypatch, more, instruction
+):
+    folder = shutil.copytree(tiny_model, tmp_path / "judge")
+    save_task(folder, "pointwise", PointwiseTask(instruction="Is it short?"))
+    served = []
+    monkeypatch.setattr(
+        "rm_gallery.core.serve.run.serve", lambda subject, task, *_, **__: served.append((subject, task))
+    )
+    result = CliRunner().invoke(app, ["serve", "--model", str(folder), "--port", "0", *more])
+    assert result.exit_code == 0, result.exception
+    [(subject, task)] = served
+    engine = Engine(subject, task, Settings())
+    assert engine.task.instruction == (instruction or PairwiseTask.default_instruction)
 
 
 def test_the_help_has_an_example():

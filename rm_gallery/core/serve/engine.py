@@ -87,6 +87,8 @@ class Engine:
                 raise ConfigError(
                     f"{subject.name} cannot be asked in mode {settings.mode}, only in {' or '.join(self.modes)}"
                 )
+        elif settings.mode is not None:
+            raise ConfigError(f"{subject.name} gives numbers, in no mode: leave it out")
         self.mode = settings.mode if settings.mode in self.modes else self.modes[0]
 
     @property
