@@ -154,7 +154,7 @@ def test_a_dataset_is_closed_when_its_stream_is_left():
             closed.append("rows")
 
     async def leave(dataset, name):
-        stream = GradingRunner({"a": Length()}).arun_stream(dataset)
+        stream = GradingRunner({"a": Length()}).arun_stream(dataset, window=1)  # nobody waits for an item
         async for _ in stream:
             break
         await stream.aclose()
