@@ -29,7 +29,7 @@ slow: $(VENV)/.ready
 	$(BIN)/python -m pytest -m "slow and not verl"
 
 verl: $(VERL_VENV)/.ready
-	$(VERL_BIN)/python -m pytest -m "verl and not minutes" tests/verl tests/judge
+	$(VERL_BIN)/python -m pytest -m "not minutes" tests/verl tests/judge/test_vllm.py
 
 minutes: $(VERL_VENV)/.ready
 	$(VERL_BIN)/python -m pytest -s -m minutes tests/verl
