@@ -14,6 +14,11 @@ def report(
         ..., metavar="DIR...", help="Output folders of rmg eval and of rmg train, in the order to show them."
     ),
     out: Path = typer.Option(Path("report.html"), help="The file to write."),
+    texts: bool = typer.Option(
+        True,
+        "--texts/--no-texts",
+        help="Show what was judged and written, or only the rows' names: for data that may not be passed on.",
+    ),
 ) -> None:
     """Write one self-contained HTML report of evaluations and training runs.
 
@@ -24,9 +29,11 @@ def report(
 
     rmg report runs/eval/base runs/train runs/eval/trained --out report.html
     """
+    from dataclasses import replace
+
     from rm_gallery.core.evaluate.report import read_inputs, write_report
 
     if out.is_dir():
         raise ConfigError(f"--out {out} is a folder: name the file, for example {out / 'report.html'}")
-    write_report(out, read_inputs(folders))
+    write_report(out, replace(read_inputs(folders), texts=texts))
     typer.echo(f"Written to {out}. Open it in a browser; it loads nothing from the network.")

@@ -108,6 +108,19 @@ def test_names_are_text_wherever_they_stand(name, model, benchmark):
     assert (parsed.open, parsed.handlers, page.count("<script")) == ([], [], 1)
 
 
+def test_without_texts_nothing_that_was_judged_or_written_is_in_it(folders, tmp_path):
+    for options, expected in (((), True), (("--no-texts",), False)):
+        out = tmp_path / f"report{len(options)}.html"
+        names = [str(folders / name) for name in ("before", "after", "scalar", "compares", "rates")]
+        done = CliRunner().invoke(app, ["report", *names, "--out", str(out), *options])
+        assert done.exit_code == 0, done.output
+        page = out.read_text()
+        for text in ("question 1", "answer 1", "right 1 in style"):
+            assert (text in page) == expected, text
+        assert "The worst disagreements" in page
+        assert "row-" in page, "the rows have their names"
+
+
 def test_the_same_input_gives_the_same_bytes(folders):
     names = ("before", "after", "compares", "scalar", "run")
     first = render_report(read_inputs([folders / name for name in names]))

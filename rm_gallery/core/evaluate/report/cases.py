@@ -50,14 +50,17 @@ class Case:
     opinions: tuple[Opinion | None, ...]
 
 
-def disagreements(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
-    """The lists of a group: judges that were asked alike share one."""
+def disagreements(evaluations: Sequence[Evaluation], *, texts: bool = True) -> list[dict[str, Any]]:
+    """The lists of a group: judges that were asked alike share one. Without `texts` they have the rows' names alone."""
     lists = []
     for kind in ("pointwise", "pairwise", "scored"):
         judges = [(e.name, o) for e in evaluations if (o := e.observed) is not None and _kind(o) == kind]
         if judges:
             found = _list([name for name, _ in judges], _cases([o for _, o in judges]))
             lists.append({**found, "pairs": kind == "pairwise"})
+    if not texts:
+        for case in (case for each in lists for case in each["cases"]):
+            case.update(texts=[], outputs=[], gist=case["key"])
     return [each for each in lists if each["cases"]]
 
 

@@ -70,6 +70,8 @@ class ReportInput:
     facts: Mapping[str, str] = field(default_factory=dict)
     """Further lines for "how it was made"."""
     curves: Sequence[Curve] = ()
+    texts: bool = True
+    """Show what was judged and written; without, a report of data that may not be passed on can be."""
 
 
 def read_inputs(folders: Sequence[str | Path]) -> ReportInput:

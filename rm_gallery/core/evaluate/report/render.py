@@ -37,7 +37,10 @@ def render_report(content: ReportInput) -> str:
         lstrip_blocks=True,
     )
     script = (_HERE / "filter.js").read_text("utf-8")
-    groups = [_group(f"g{i}", part) for i, part in enumerate(systems.same_rows(content.evaluations))]
+    groups = [
+        _group(f"g{i}", part, texts=content.texts)
+        for i, part in enumerate(systems.same_rows(content.evaluations))
+    ]
     return environment.get_template("report.html.j2").render(
         title=content.title,
         style=(_HERE / "style.css").read_text("utf-8"),
@@ -51,7 +54,7 @@ def render_report(content: ReportInput) -> str:
     )
 
 
-def _group(name: str, evaluations: list[Evaluation]) -> dict[str, Any]:
+def _group(name: str, evaluations: list[Evaluation], *, texts: bool) -> dict[str, Any]:
     compared = systems.Systems(evaluations)
     last = compared.last
     metrics, orders = compared.metrics()
@@ -83,7 +86,7 @@ def _group(name: str, evaluations: list[Evaluation]) -> dict[str, Any]:
         "outcomes": verdicts.outcomes(evaluations),
         "pictures": verdicts.pictures(evaluations, name),
         "styles": verdicts.style_maps(evaluations),
-        "lists": disagreements(evaluations),
+        "lists": disagreements(evaluations, texts=texts),
         "glance": [_glance(evaluation) for evaluation in evaluations],
     }
 
