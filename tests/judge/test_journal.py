@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from rm_gallery.core.judge.answer import Answer
 from rm_gallery.core.judge.journal import Journal, ask_all
+from rm_gallery.core.tasks import MultiDimensionTask, PairwiseTask
 
 
 def asked(text: str) -> list[dict[str, str]]:
@@ -102,3 +103,13 @@ def test_another_judge_is_asked_anew(tmp_path):
     other = Lengths()
     ask_all(other, [asked("a")], identity="n", journal=Journal(path))
     assert other.seen == ["a"]
+
+
+def test_an_answer_of_several_dimensions_is_their_weighted_mean():
+    """The task says what number a verdict is; ranking, graders and the service take it from there."""
+    task = MultiDimensionTask(weights={"helpfulness": 2, "correctness": 1, "relevance": 1})
+    verdict = {"helpfulness": 4, "correctness": 2, "relevance": 0}
+    assert Answer(verdict).value(task) == 2.5
+    even = tuple(1 / len(task.verdicts()) for _ in task.verdicts())
+    assert Answer(verdict, probabilities=even).value(task) == pytest.approx(2.0)
+    assert Answer("A").value(PairwiseTask()) is None

@@ -21,7 +21,7 @@ from rm_gallery.core.judge.orders import outcome
 from rm_gallery.core.judge.subject import Candidate, Subject
 from rm_gallery.core.models import OpenAIChatModel
 from rm_gallery.core.serve import Settings, create_app
-from rm_gallery.core.serve.asking import number, plan_scores, ranks, scored
+from rm_gallery.core.serve.asking import plan_scores, ranks, scored
 from rm_gallery.core.serve.schemas import ScoreItem
 from rm_gallery.core.tasks import MultiDimensionTask, PairwiseTask, PointwiseTask
 from rm_gallery.core.tasks.saved import save_task
@@ -163,8 +163,8 @@ def test_a_number_that_is_not_finite_is_no_score(value):
 
 
 def test_numbers_of_verdicts():
-    assert number(PointwiseTask(), 3) == 3.0
-    assert number(PairwiseTask(), "A") is None
+    assert PointwiseTask().number(3) == 3.0
+    assert PairwiseTask().number("A") is None
     assert scored(Answer(problem="failed: x"), PointwiseTask()).score is None
 
 

@@ -167,20 +167,19 @@ def criterion_of(task: Task[Any]) -> str:
 def _numbers(task: Task[Any], wanted: str | None) -> tuple[str, list[float]]:
     """(what the score is a score of, each verdict as a number)."""
     verdicts = list(task.verdicts())
-    try:
-        if not isinstance(verdicts[0], Mapping):
-            return criterion_of(task), [float(verdict) for verdict in verdicts]
+    if isinstance(verdicts[0], Mapping):
         if wanted in verdicts[0]:
             return str(wanted), [float(verdict[wanted]) for verdict in verdicts]
-        weights: Mapping[str, float] = getattr(task, "weights", None) or dict.fromkeys(
-            verdicts[0], 1 / len(verdicts[0])
-        )
-        means = [sum(weight * verdict[name] for name, weight in weights.items()) for verdict in verdicts]
-        return " and ".join(weights), means
-    except (TypeError, ValueError):
+        name = " and ".join(verdicts[0])
+    else:
+        name = criterion_of(task)
+    numbers = [task.number(verdict) for verdict in verdicts]
+    known = [number for number in numbers if number is not None]
+    if len(known) < len(numbers):
         raise ConfigError(
             f"the verdicts of the task {task.name} are {verdicts[0]!r}, … and no numbers: it gives no score"
-        ) from None
+        )
+    return name, known
 
 
 def _distribution(task: Task[Any], answer: Answer) -> dict[str, Any]:

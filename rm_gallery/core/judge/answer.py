@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
@@ -45,16 +46,19 @@ class Answer:
     def value(self, task: Task[Any] | None) -> float | None:
         """The answer as one number by which responses are ranked, None where there is none.
 
-        A scalar model's score; the mean of the distribution; else the verdict itself.
+        A scalar model's score; the mean of the distribution; else the verdict, both as the task's numbers.
         """
-        if self.score is not None:
+        if self.score is not None or self.verdict is None:
             return self.score
-        if self.verdict is None:
+        if task is None:
+            return float(self.verdict)
+        if self.probabilities is None:
+            return task.number(self.verdict)
+        numbers = [task.number(verdict) for verdict in task.verdicts()]
+        known = [number for number in numbers if number is not None]
+        if len(known) < len(numbers):
             return None
-        if self.probabilities is not None and task is not None:
-            scale = [float(verdict) for verdict in task.verdicts()]
-            return sum(p * v for p, v in zip(self.probabilities, scale, strict=True))
-        return float(self.verdict)
+        return math.fsum(p * number for p, number in zip(self.probabilities, known, strict=True))
 
     def to_json(self) -> str:
         """One line for a journal; `from_json` gives the same answer back."""

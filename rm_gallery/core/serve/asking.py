@@ -121,32 +121,16 @@ def plan_rankings(items: Sequence[RankItem], task: Task[Any] | None) -> Plan[Ran
 
 def scored(answer: Answer, task: Task[Any] | None) -> Score:
     """An answer about one response."""
-    legal = None if task is None else list(task.verdicts())
-    score, problem = answer.score, answer.problem
-    if not problem and task is not None:
-        if answer.probabilities is None:
-            score = number(task, answer.verdict)
-        else:
-            values = [number(task, verdict) for verdict in legal or ()]
-            if None not in values:
-                score = math.fsum(p * v for p, v in zip(answer.probabilities, values, strict=True) if v)
-        if score is None:
-            problem = f"{FAILED}: a verdict of the task {task.name} is no number"
+    score, problem = answer.value(task), answer.problem
+    if not problem and task is not None and score is None:
+        problem = f"{FAILED}: a verdict of the task {task.name} is no number"
     return Score(
         score=score,
         verdict=answer.verdict,
-        probabilities=_by_verdict(answer, legal or ()),
+        probabilities=_by_verdict(answer, () if task is None else task.verdicts()),
         mass=answer.mass,
         problem=problem,
     )
-
-
-def number(task: Task[Any], verdict: Any) -> float | None:
-    """A verdict as one number: of several dimensions their weighted mean; None of what is none."""
-    if isinstance(verdict, Mapping):
-        weights = getattr(task, "weights", None) or dict.fromkeys(verdict, 1 / len(verdict))
-        return float(sum(weights[name] * value for name, value in verdict.items()))
-    return float(verdict) if isinstance(verdict, (int, float)) else None
 
 
 def verdict_name(verdict: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -69,6 +69,12 @@ class Task(ABC, Generic[V]):
     @abstractmethod
     def format(self, verdict: V) -> str:
         """The canonical text of a verdict: `parse(format(v)) == v`."""
+
+    def number(self, verdict: V) -> float | None:
+        """A verdict as the one number by which responses are ranked; None of one that is no number."""
+        if isinstance(verdict, Mapping):
+            return float(sum(verdict.values()) / len(verdict))
+        return float(verdict) if hasattr(verdict, "__float__") else None
 
     # -- the truth
 

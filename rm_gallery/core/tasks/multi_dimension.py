@@ -70,6 +70,10 @@ class MultiDimensionTask(Task[Scores]):
     def format(self, verdict: Scores) -> str:
         return self.template(**verdict).to_text()
 
+    def number(self, verdict: Scores) -> float:
+        """The weighted mean of the dimensions."""
+        return float(sum(weight * verdict[name] for name, weight in self.weights.items()))
+
     def truth(self, row: Row) -> Scores:
         labels = Sample.from_row(row).labels
         try:
