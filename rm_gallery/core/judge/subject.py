@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from rm_gallery.core.errors import ConfigError
@@ -109,14 +110,14 @@ class Candidate:
     def is_endpoint(self) -> bool:
         return self.name.startswith(ENDPOINT)
 
-    @property
+    @cached_property  # of a hub id the answer is fetched
     def is_scalar(self) -> bool:
         """Whether it gives numbers, and not verdicts; by its configuration alone."""
         from rm_gallery.core.judge.scalar import is_scalar_model
 
         return not self.is_endpoint and is_scalar_model(self.name)
 
-    @property
+    @cached_property
     def saved(self) -> SavedTask | None:
         """The card of a folder with a judge that this toolkit trained."""
         return None if self.is_endpoint or self.is_scalar else load_saved_task(self.name)
