@@ -114,4 +114,10 @@ def result_from_json(line: str | bytes) -> GraderResult:
     fields = json.loads(line)
     if not isinstance(fields, dict):
         raise ValueError(f"{fields!r} is no result of a grader")
-    return _TYPES[fields.pop("type")](**fields)
+    return result_from_fields(fields)
+
+
+def result_from_fields(fields: dict[str, Any]) -> GraderResult:
+    """What a line of `result_to_json` says, read already. Raises as `result_from_json`."""
+    given = dict(fields)
+    return _TYPES[given.pop("type")](**given)

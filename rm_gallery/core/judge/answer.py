@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
@@ -60,19 +59,17 @@ class Answer:
             return None
         return math.fsum(p * number for p, number in zip(self.probabilities, known, strict=True))
 
-    def to_json(self) -> str:
-        """One line for a journal; `from_json` gives the same answer back."""
-        return json.dumps({key: value for key, value in asdict(self).items() if value not in (None, "")})
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values, without what is not there; `from_dict` gives the same answer back."""
+        return {key: value for key, value in asdict(self).items() if value not in (None, "")}
 
     @classmethod
-    def from_json(cls, line: str) -> Answer:
-        """Raises `ValueError` or `TypeError` where the line is not one of `to_json`'s."""
-        fields = json.loads(line)
-        if not isinstance(fields, dict):
-            raise ValueError(f"{line[:60]!r} is not an answer")
-        if "probabilities" in fields:
-            fields["probabilities"] = tuple(fields["probabilities"])
-        return cls(**fields)
+    def from_dict(cls, fields: Mapping[str, Any]) -> Answer:
+        """Raises `TypeError` where the fields are not those of `to_dict`."""
+        given = dict(fields)
+        if "probabilities" in given:
+            given["probabilities"] = tuple(given["probabilities"])
+        return cls(**given)
 
 
 class Judge(Protocol):

@@ -34,7 +34,7 @@ class Journal:
         for line in raw.splitlines():
             try:
                 entry = json.loads(line)
-                self.answers[entry["key"]] = Answer.from_json(json.dumps(entry["answer"]))
+                self.answers[entry["key"]] = Answer.from_dict(entry["answer"])
             except (ValueError, KeyError, TypeError):
                 continue
         self._torn = bool(raw) and not raw.endswith(b"\n")
@@ -43,7 +43,7 @@ class Journal:
         """Record answers by key; they are on the disk when this returns. A failed one is left to be asked again."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         lines = [
-            f'{{"key": "{key}", "answer": {answer.to_json()}}}\n'
+            json.dumps({"key": key, "answer": answer.to_dict()}) + "\n"
             for key, answer in answers.items()
             if not answer.problem.startswith(FAILED)
         ]

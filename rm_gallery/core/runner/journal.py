@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import IO
 
 from rm_gallery.core.errors import ConfigError
-from rm_gallery.core.graders import GraderError, GraderResult, result_from_json, result_to_json
+from rm_gallery.core.graders import GraderError, GraderResult, result_to_json
+from rm_gallery.core.graders.result import result_from_fields
 
 ANSWERED = frozenset({"unparsable", "invalid_output", "overlong"})
 """The kinds of a `GraderError` that are what the judge answered. A judge asked until it suits has another invalid rate."""
@@ -154,7 +155,7 @@ class GradingJournal:
 def _read(line: bytes) -> GraderResult:
     fields = json.loads(line)
     del fields["key"], fields["grader"]
-    return result_from_json(json.dumps(fields))
+    return result_from_fields(fields)
 
 
 def _lock(file: IO[bytes], path: Path) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from rm_gallery.core.data.converters import expand, marked
-from rm_gallery.core.data.samples import Message, Row, Sample
+from rm_gallery.core.data.samples import Row, Sample
 from rm_gallery.core.errors import DataError
 from rm_gallery.core.evaluate.benchmarks.aggregate import Figures
 from rm_gallery.core.evaluate.benchmarks.base import (
@@ -78,9 +78,7 @@ class HelpSteer2Preference(Benchmark):
                 pair = expand(judgment, marked(judgment))[0]
             answers, comparison = [pair.response_a, pair.response_b], Comparison(0, 1, pair.preferred)
             name, tags = str(pair.metadata["group"]), {"strength": str(abs(pair.strength))}
-            found.append(
-                (row.get("split"), make_item(name, _plain(pair.input), answers, [comparison], tags=tags))
-            )
+            found.append((row.get("split"), make_item(name, pair.input, answers, [comparison], tags=tags)))
         held_out = [item for split, item in found if split == "validation"]
         return checked_items(held_out or [item for _, item in found], path)
 
@@ -98,10 +96,6 @@ def _samples(path: Path) -> list[Sample]:
             judgment = converter.parse(row)
             samples += expand(judgment, marked(judgment))
     return samples
-
-
-def _plain(turns: Sequence[Message]) -> list[Mapping[str, str]]:
-    return [turn.to_dict() for turn in turns]
 
 
 def _file(path: Path, name: str) -> Path:

@@ -80,7 +80,7 @@ def _of_pairs(rows: Sequence[Row]) -> list[Item]:
         pair = Pair.from_row(row)
         key = (pair.input, frozenset((pair.response_a, pair.response_b)))
         answers, compared = [pair.response_a, pair.response_b], [Comparison(0, 1, pair.preferred)]
-        found.setdefault(key, make_item(pair.unique_id, _plain(pair.input), answers, compared))
+        found.setdefault(key, make_item(pair.unique_id, pair.input, answers, compared))
     return list(found.values())
 
 
@@ -96,9 +96,7 @@ def _item(rated: Sequence[Sample]) -> Item:
     labels = [_label(sample) for sample in rated]
     compared = [Comparison(i, j, better(labels[i], labels[j])) for i, j in combinations(range(len(rated)), 2)]
     tags = {"labels": " ".join(map(str, labels))}
-    return make_item(
-        rated[0].unique_id, _plain(rated[0].input), [s.response for s in rated], compared, tags=tags
-    )
+    return make_item(rated[0].unique_id, rated[0].input, [s.response for s in rated], compared, tags=tags)
 
 
 def _label(sample: Sample) -> int:
@@ -106,7 +104,3 @@ def _label(sample: Sample) -> int:
     if not labels:
         raise DataError(f"row {sample.unique_id!r} has no label")
     return labels.get("helpfulness", next(iter(labels.values())))
-
-
-def _plain(turns: Sequence[Message]) -> list[dict[str, str]]:
-    return [turn.to_dict() for turn in turns]

@@ -106,6 +106,8 @@ def messages(prompt: Any) -> tuple[Message, ...]:
     """A prompt as chat messages. Raises `BadRow` where it is empty, or neither a text nor messages."""
     if isinstance(prompt, str) and prompt.strip():
         return (Message("user", prompt),)
+    if isinstance(prompt, tuple) and prompt and all(isinstance(turn, Message) for turn in prompt):
+        return prompt  # of a sample or a pair, which has checked them
     try:
         return conversation({"input": prompt if not isinstance(prompt, str) else None})
     except DataError:
