@@ -26,7 +26,7 @@ from rm_gallery.core.train.config import TrainConfig, check_config
 from tests.conftest import ROOT
 
 DOCS = ROOT / "docs"
-PAGES = sorted(DOCS.glob("*.md"))
+PAGES = sorted(DOCS.rglob("*.md"))
 WITH_README = [*PAGES, ROOT / "README.md"]
 FOLDERS = tuple(f"{name}/" for name in ("rm_gallery", "examples", "tutorials", "tests", "docs", "benchmarks"))
 GENERATED = ("examples/data/exports",)
@@ -83,7 +83,7 @@ def documented(page: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("page", "model", "prefix"),
-    [("train.md", TrainConfig, ""), ("data.md", DatasetConfig, "dataset.")],
+    [("building_rm/train.md", TrainConfig, ""), ("data/process.md", DatasetConfig, "dataset.")],
 )
 def test_every_key_stands_in_its_page_with_its_default(page, model, prefix):
     assert documented(DOCS / page) == dict(keys(model, prefix))
@@ -117,14 +117,14 @@ def test_every_baseline_and_column_of_the_predictions_is_defined():
 
 def test_every_name_of_a_run_is_defined():
     assert len(recorder_names()) > 10
-    assert {*recorder_names(), "timing_s/step", "tokens_per_second"} <= named("train.md")
+    assert {*recorder_names(), "timing_s/step", "tokens_per_second"} <= named("building_rm/train.md")
 
 
 def test_every_converter_is_named():
     # the tests may have registered others
     shipped = [name for name in converter_names() if name.startswith(("helpsteer2", "columns"))]
     assert len(shipped) == 4
-    assert set(shipped) <= named("data.md")
+    assert set(shipped) <= named("data/process.md")
 
 
 # -- examples
@@ -141,7 +141,7 @@ def yaml_blocks() -> list[Any]:
 @pytest.fixture
 def files_of_the_data_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A current folder with the Python files that the page shows, named by their first line."""
-    for block in blocks(DOCS / "data.md", "python"):
+    for block in blocks(DOCS / "data/process.md", "python"):
         name = block.splitlines()[0].removeprefix("# ")
         (tmp_path / name).write_text(block, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
@@ -163,7 +163,7 @@ def test_the_code_accepts_every_yaml(block, files_of_the_data_page):
 
 
 def test_the_converter_and_the_filter_of_the_data_page_work(files_of_the_data_page):
-    assert all(len(block.splitlines()) < 40 for block in blocks(DOCS / "data.md", "python"))
+    assert all(len(block.splitlines()) < 40 for block in blocks(DOCS / "data/process.md", "python"))
     row = {"dialog": ["What is 2 + 3?"], "reply": "It is 5.", "rating": 5, "rater": "r1"}
     [sample] = get_converter("ratings.py:Ratings").convert(row)
     assert isinstance(sample, Sample)
@@ -266,4 +266,6 @@ def test_every_file_of_the_repository_that_is_named_exists(page):
 
 def test_every_page_is_in_the_navigation():
     navigation = yaml.safe_load(read(ROOT / "mkdocs.yml"))["nav"]
-    assert sorted(name for entry in navigation for name in entry.values()) == [page.name for page in PAGES]
+    assert sorted(name for entry in navigation for name in entry.values()) == sorted(
+        str(page.relative_to(DOCS)) for page in PAGES
+    )
