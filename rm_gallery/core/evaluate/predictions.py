@@ -193,13 +193,12 @@ def score_outputs(task: Task[Any], rows: Sequence[Row], answers: Sequence[str | 
         answer = _parse(task, given) if isinstance(given, str) else given
         _check(answer, labels, row)
         known = answer.verdict is not None
-        reward = task.reward(answer.verdict, truth) if known else task.reward_config.invalid_reward
         values: dict[str, Any] = {
             "unique_id": row_name(row),
             "cluster": task.cluster(row),
             "truth": truth,
             "predicted": answer.verdict,
-            "reward": float(reward),
+            "reward": _reward(task, answer, truth),
             "problem": "" if known else answer.problem or UNPARSABLE,
             "probabilities": answer.probabilities,
             "mass": answer.mass,
@@ -209,6 +208,15 @@ def score_outputs(task: Task[Any], rows: Sequence[Row], answers: Sequence[str | 
         for name, column in table.items():
             column.append(values[name])
     return Predictions(kind, labels, **{name: tuple(table[name]) for name in table})
+
+
+def _reward(task: Task[Any], answer: Answer, truth: Verdict) -> float:
+    """A scoring rule's is that of the distribution, where there is one."""
+    if task.reward_config.is_rule and answer.probabilities is not None:
+        mass = 1.0 if answer.mass is None else answer.mass
+        return task.score_distribution([p * mass for p in answer.probabilities], truth)
+    known = answer.verdict is not None
+    return float(task.reward(answer.verdict, truth) if known else task.reward_config.invalid_reward)
 
 
 def _parse(task: Task[Any], text: str) -> Answer:

@@ -181,9 +181,13 @@ def project_edges(head: Any, hidden: torch.Tensor, tree: Tree) -> torch.Tensor:
     """
     sources = torch.tensor([1 + where for where, _ in tree.edges], device=hidden.device)
     labels = torch.tensor([token for _, token in tree.edges], device=hidden.device)
-    found = []
+
+    def chunk(h: torch.Tensor) -> torch.Tensor:
+        logits = head(h).float()
+        return logits[:, sources, labels] - logits.logsumexp(-1)[:, sources]
+
     with torch.autocast(hidden.device.type, enabled=False):
-        for piece in hidden.to(head.weight.dtype).split(max(1, _TOKENS_PER_CHUNK // hidden.size(1))):
-            logits = head(piece).float()
-            found.append(logits[:, sources, labels] - logits.logsumexp(-1)[:, sources])
-    return torch.cat(found)
+        pieces = hidden.to(head.weight.dtype).split(max(1, _TOKENS_PER_CHUNK // hidden.size(1)))
+        if len(pieces) == 1 or not torch.is_grad_enabled():
+            return torch.cat([chunk(piece) for piece in pieces])
+        return torch.cat([checkpoint(chunk, piece, use_reentrant=False) for piece in pieces])

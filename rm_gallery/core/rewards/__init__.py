@@ -7,6 +7,7 @@ from rm_gallery.core.rewards.functions import (
     linear_decay,
     preference_match,
 )
+from rm_gallery.core.rewards.scoring import log_score, rps
 
 __all__ = [
     "RewardConfig",
@@ -15,5 +16,7 @@ __all__ = [
     "exp_decay",
     "linear_decay",
     "load_object",
+    "log_score",
     "preference_match",
+    "rps",
 ]

@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rm_gallery.core.errors import ConfigError, nearest
 from rm_gallery.core.rewards import functions
+from rm_gallery.core.rewards.scoring import RULES, certain, score
 
-RewardFunction = Callable[[Any, Any], float]
+RewardFunction = Callable[..., float]
 """(verdict, truth) → reward. Verdicts are `int` (pointwise), `"A" | "B" | "tie"`, or a dict of scores."""
 
 
@@ -26,7 +27,8 @@ class RewardConfig(BaseModel):
 
     name: str = "auto"
     """`exp_decay`, `linear`, `exact`, `preference`, or one's own: `package.module:function` or
-    `path/to/file.py:function`. `auto` is the task's own: `exp_decay` for scores, `preference` for pairs."""
+    `path/to/file.py:function`. `auto` is the task's own: `exp_decay` for scores, `preference` for pairs. `rps` and
+    `log_score` score a whole distribution (`scoring.py`)."""
     k: float = Field(default=2.0, gt=0, allow_inf_nan=False)
     """How fast `exp_decay` falls."""
     max_error: float = Field(default=4.0, gt=0, allow_inf_nan=False)
@@ -36,12 +38,36 @@ class RewardConfig(BaseModel):
     invalid_reward: float = Field(default=0.0, allow_inf_nan=False)
     """What an output without a legal verdict earns; below the worst valid answer's reward by default."""
 
-    def build(self, default: str, fitting: Sequence[str] | None = None) -> RewardFunction:
+    @model_validator(mode="after")
+    def _rule_fits(self) -> RewardConfig:
+        if self.name in RULES and self.invalid_reward:
+            raise ValueError(
+                f"reward.invalid_reward has no effect with reward.name {self.name}, which gives 0 to an answer "
+                "without a legal verdict: leave it out"
+            )
+        return self
+
+    @property
+    def is_rule(self) -> bool:
+        """Whether it scores a distribution, and a single verdict only as one that is certain of it."""
+        return self.name in RULES
+
+    def score(self, ranked: Sequence[Any], probabilities: Sequence[float], true: Any) -> float:
+        """What a distribution over the verdicts `ranked` earns from a scoring rule; it need not sum to 1."""
+        return score(RULES[self.name], ranked, probabilities, true)
+
+    def build(
+        self,
+        default: str,
+        fitting: Sequence[str] | None = None,
+        ranked: Callable[[], Sequence[Any]] | None = None,
+    ) -> RewardFunction:
         """Return the function.
 
         Args:
             default: the task's own reward, which `auto` stands for.
             fitting: the built-in rewards that can score the task's verdicts; None: all of them.
+            ranked: gives the task's verdicts from one end of their scale to the other, for scoring rules.
 
         Raises:
             ConfigError: no such reward, one that does not fit the task, or its file or module cannot be loaded.
@@ -53,17 +79,22 @@ class RewardConfig(BaseModel):
             "exact": functions.exact_match,
             "preference": lambda p, t: functions.preference_match(p, t, tie=self.tie),
         }
-        if name in built_in and fitting is not None and name not in fitting:
+        known = [*built_in, *RULES]
+        if name in known and fitting is not None and name not in fitting:
             raise ConfigError(
                 f"reward.name is {name!r}, which cannot score this task's verdicts; use auto, "
                 f"{', '.join(fitting)} or one's own"
             )
         if name in built_in:
             return built_in[name]
+        if name in RULES:
+            if ranked is None:
+                raise ConfigError(f"reward.name is {name!r}, which needs the verdicts of a task")
+            return certain(RULES[name], ranked)
         if ":" not in name:
             raise ConfigError(
-                f"reward.name is {name!r}; the built-in rewards are {', '.join(built_in)}, and one's own is "
-                f"written module:function or file.py:function.{nearest(name, list(built_in))}"
+                f"reward.name is {name!r}; the built-in rewards are {', '.join(known)}, and one's own is "
+                f"written module:function or file.py:function.{nearest(name, known)}"
             )
         function = load_object(name)
         if not callable(function):

@@ -42,7 +42,7 @@ class Task(ABC, Generic[V]):
         self, reward: RewardConfig | None = None, *, think: bool = False, instruction: str | None = None
     ) -> None:
         self.reward_config = reward or RewardConfig()
-        self.reward = self.reward_config.build(self.default_reward, self.fitting_rewards)
+        self.reward = self.reward_config.build(self.default_reward, self.fitting_rewards, self.ranked)
         self.think = think
         self.instruction = instruction or self.default_instruction
 
@@ -61,6 +61,10 @@ class Task(ABC, Generic[V]):
     @abstractmethod
     def verdicts(self) -> Sequence[V]:
         """Every legal verdict, in the order of the scale."""
+
+    def ranked(self) -> Sequence[V]:
+        """Every legal verdict from one end of the scale to the other."""
+        return self.verdicts()
 
     @abstractmethod
     def parse(self, text: str) -> V:
@@ -108,6 +112,15 @@ class Task(ABC, Generic[V]):
         except InvalidVerdict:
             return None, self.reward_config.invalid_reward
         return predicted, self.reward(predicted, true)
+
+    def score_distribution(self, probabilities: Sequence[float], true: V) -> float:
+        """What a distribution over `verdicts()` earns from a scoring rule (`reward_config.is_rule`).
+
+        The probabilities need not sum to 1: what is missing is that of no legal verdict.
+        """
+        verdicts, ranked = list(self.verdicts()), self.ranked()
+        weights = [probabilities[verdicts.index(verdict)] for verdict in ranked]
+        return self.reward_config.score(ranked, weights, true)
 
     def compute_score(
         self,

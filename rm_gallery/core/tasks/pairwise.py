@@ -22,7 +22,7 @@ class PairwiseTask(Task[str]):
     template: type[BasePromptTemplate] = PairwiseComparisonTemplate
     default_reward: ClassVar[str] = "preference"
     responses: ClassVar[int] = 2
-    fitting_rewards: ClassVar[tuple[str, ...] | None] = ("preference", "exact")
+    fitting_rewards: ClassVar[tuple[str, ...] | None] = ("preference", "exact", "rps", "log_score")
     default_instruction: ClassVar[str] = "Which of the two responses to the query is more helpful?"
 
     def prompt(self, row: Row) -> str:
@@ -38,6 +38,9 @@ class PairwiseTask(Task[str]):
 
     def verdicts(self) -> tuple[str, ...]:
         return _LEGAL
+
+    def ranked(self) -> tuple[str, ...]:
+        return ("A", "tie", "B")
 
     def parse(self, text: str) -> str:
         return str(getattr(self.template.parse(text), "preference"))  # noqa: B009 - a subclass's field

@@ -17,7 +17,7 @@ class PointwiseTask(Task[int]):
     name: ClassVar[str] = "pointwise"
     template: type[BasePromptTemplate] = PointwiseTrainTemplate
     default_reward: ClassVar[str] = "exp_decay"
-    fitting_rewards: ClassVar[tuple[str, ...] | None] = ("exp_decay", "linear", "exact")
+    fitting_rewards: ClassVar[tuple[str, ...] | None] = ("exp_decay", "linear", "exact", "rps", "log_score")
     default_instruction: ClassVar[str] = "How helpful is the response to the query?"
     label: ClassVar[str] = "helpfulness"
     scale: ClassVar[range] = range(5)
