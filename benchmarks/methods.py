@@ -90,10 +90,10 @@ METHODS = {
     ),
     "pointwise_sft": Method("pointwise, SFT", "decoder", "ratings", _LEARNING, {"method": "sft"}),
     "sft": Method("pairwise, SFT", "decoder", "pairs", _LEARNING, {"method": "sft", **_PAIR}),
-    "grpo": Method("pairwise, GRPO after SFT", "sft", "pairs", _GROUPS, {"method": "grpo", **_PAIR, **_SAMPLED}),
-    "exact": Method("pairwise, exact after SFT", "sft", "pairs", _GROUPS, {"method": "exact", **_PAIR}),
-}
+    "grpo": Method(
+        "pairwise, GRPO after SFT", "sft", "pairs", _GROUPS, {"method": "grpo", **_PAIR, **_SAMPLED}
     ),
+    "exact": Method("pairwise, exact after SFT", "sft", "pairs", _GROUPS, {"method": "exact", **_PAIR}),
 }
 
 
@@ -295,7 +295,9 @@ def to_table(results: dict[str, Any]) -> str:
         figures, training = found["figures"], found["train"]
         cells = [
             found["about"],
-            results["models"][METHODS[found["start"]].start if found["start"] in METHODS else found["start"]]["name"],
+            results["models"][METHODS[found["start"]].start if found["start"] in METHODS else found["start"]][
+                "name"
+            ],
             interval(figures["accuracy"]),
             interval(figures["short"]),
             difference(found["baselines"]["longer"]["difference"]),
