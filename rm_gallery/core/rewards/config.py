@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -17,7 +18,8 @@ from rm_gallery.core.rewards import functions
 from rm_gallery.core.rewards.scoring import RULES, certain, score
 
 RewardFunction = Callable[..., float]
-"""(verdict, truth) → reward. Verdicts are `int` (pointwise), `"A" | "B" | "tie"`, or a dict of scores."""
+"""(verdict, truth, data_source) → reward; the last may be left out. Verdicts are `int` (of several dimensions, one's
+score at a time) or `"A" | "B" | "tie"`."""
 
 
 class RewardConfig(BaseModel):
@@ -27,8 +29,9 @@ class RewardConfig(BaseModel):
 
     name: str = "auto"
     """`exp_decay`, `linear`, `exact`, `preference`, or one's own: `package.module:function` or
-    `path/to/file.py:function`. `auto` is the task's own: `exp_decay` for scores, `preference` for pairs. `rps` and
-    `log_score` score a whole distribution (`scoring.py`)."""
+    `path/to/file.py:function`, called as `(verdict, truth)`, and with `data_source` where it has a parameter of that
+    name. `auto` is the task's own: `exp_decay` for scores, `preference` for pairs. `rps` and `log_score` score a
+    whole distribution (`scoring.py`)."""
     k: float = Field(default=2.0, gt=0, allow_inf_nan=False)
     """How fast `exp_decay` falls."""
     max_error: float = Field(default=4.0, gt=0, allow_inf_nan=False)
@@ -74,10 +77,10 @@ class RewardConfig(BaseModel):
         """
         name = default if self.name == "auto" else self.name
         built_in: dict[str, RewardFunction] = {
-            "exp_decay": lambda p, t: functions.exp_decay(p, t, k=self.k, max_error=self.max_error),
-            "linear": lambda p, t: functions.linear_decay(p, t, max_error=self.max_error),
-            "exact": functions.exact_match,
-            "preference": lambda p, t: functions.preference_match(p, t, tie=self.tie),
+            "exp_decay": lambda p, t, _="": functions.exp_decay(p, t, k=self.k, max_error=self.max_error),
+            "linear": lambda p, t, _="": functions.linear_decay(p, t, max_error=self.max_error),
+            "exact": lambda p, t, _="": functions.exact_match(p, t),
+            "preference": lambda p, t, _="": functions.preference_match(p, t, tie=self.tie),
         }
         known = [*built_in, *RULES]
         if name in known and fitting is not None and name not in fitting:
@@ -138,8 +141,13 @@ def load_object(reference: str) -> Any:
 
 
 def _checked(function: Any, name: str) -> RewardFunction:
-    def reward(predicted: Any, true: Any) -> float:
-        value = function(predicted, true)
+    try:
+        told = "data_source" in inspect.signature(function).parameters
+    except (TypeError, ValueError):  # some built-in functions have no signature
+        told = False
+
+    def reward(predicted: Any, true: Any, data_source: str = "unknown") -> float:
+        value = function(predicted, true, **({"data_source": data_source} if told else {}))
         try:
             number = float(value)
         except (TypeError, ValueError, RuntimeError):  # the last is torch's, of a tensor of several elements

@@ -5,15 +5,34 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from inspect import signature
 from numbers import Real
 from typing import Any, ClassVar, Generic, TypeVar
 
 from rm_gallery.core.data.samples import Row, conversation
 from rm_gallery.core.errors import ConfigError, InvalidVerdict, nearest
-from rm_gallery.core.rewards import RewardConfig, load_object
+from rm_gallery.core.rewards import RewardConfig, RewardFunction, load_object
 from rm_gallery.core.templates import BasePromptTemplate
 
 V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the scores that a verdict is made of.
+
+    Attributes:
+        name: of the dimension, its label and its tag.
+        scale: the legal scores.
+        weight: of its score and of its reward in the verdict's; the weights of all parts sum to 1.
+        reward: what this score alone earns.
+    """
+
+    name: str
+    scale: range
+    weight: float
+    reward: RewardFunction
 
 
 class Task(ABC, Generic[V]):
@@ -37,6 +56,8 @@ class Task(ABC, Generic[V]):
     default_instruction: ClassVar[str]
     responses: ClassVar[int] = 1
     """How many responses a question is about."""
+    parts: tuple[Part, ...] = ()
+    """Where a verdict is a dict of scores: what they are. Evaluation measures each of them as a score by itself."""
 
     def __init__(
         self, reward: RewardConfig | None = None, *, think: bool = False, instruction: str | None = None
@@ -45,6 +66,11 @@ class Task(ABC, Generic[V]):
         self.reward = self.reward_config.build(self.default_reward, self.fitting_rewards, self.ranked)
         self.think = think
         self.instruction = instruction or self.default_instruction
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the constructor takes beside reward, think and instruction, as JSON: the saved judge's card keeps it."""
+        return {}
 
     # -- the question
 
@@ -105,13 +131,13 @@ class Task(ABC, Generic[V]):
     def scored(self, predicted: V | None, true: V) -> dict[str, Any]:
         """The fields of `compute_score` beside `score`, `parsed` and `data_source`; None is invalid."""
 
-    def score_text(self, text: str, true: V) -> tuple[V | None, float]:
+    def score_text(self, text: str, true: V, data_source: str = "unknown") -> tuple[V | None, float]:
         """(verdict, reward) of a judge's output; (None, `invalid_reward`) where it cannot be parsed."""
         try:
             predicted = self.parse(text)
         except InvalidVerdict:
             return None, self.reward_config.invalid_reward
-        return predicted, self.reward(predicted, true)
+        return predicted, self.reward(predicted, true, data_source)
 
     def score_distribution(self, probabilities: Sequence[float], true: V) -> float:
         """What a distribution over `verdicts()` earns from a scoring rule (`reward_config.is_rule`).
@@ -140,7 +166,7 @@ class Task(ABC, Generic[V]):
                 earns `invalid_reward` and `parsed` 0.
         """
         true = self.check_truth(self.ground_truth(ground_truth, extra_info or {}))
-        predicted, reward = self.score_text(solution_str, true)
+        predicted, reward = self.score_text(solution_str, true, data_source)
         accuracy = int(predicted is not None and predicted == true)
         return {
             "score": float(reward),
@@ -164,7 +190,7 @@ def get_task(name: str, reward: RewardConfig | None = None, **options: Any) -> T
     """
     known = _known()
     if name in known:
-        return known[name](reward, **options)
+        return _built(known[name], reward, options)
     if ":" not in name:
         raise ConfigError(
             f"task is {name!r}; the built-in tasks are {', '.join(known)}, and one's own is written "
@@ -176,6 +202,16 @@ def get_task(name: str, reward: RewardConfig | None = None, **options: Any) -> T
         return found
     if not (isinstance(found, type) and issubclass(found, Task)):
         raise ConfigError(f"task {name}: expected a Task or a subclass of it, found {type(found).__name__}")
+    return _built(found, reward, options)
+
+
+def _built(found: type[Task[Any]], reward: RewardConfig | None, options: dict[str, Any]) -> Task[Any]:
+    known = {
+        name for each in found.__mro__ if "__init__" in vars(each) for name in signature(each).parameters
+    }
+    for name in options:
+        if name not in known:
+            raise ConfigError(f"the task {found.name} has no {name}")
     return found(reward, **options)
 
 

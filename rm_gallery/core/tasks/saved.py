@@ -25,6 +25,7 @@ class _Card(BaseModel):
     task: str
     think: bool = False
     instruction: str | None = None
+    settings: dict[str, Any] = {}
     reasoning_model: bool = False
     max_response_length: int | None = None
     reward: RewardConfig = RewardConfig()
@@ -61,6 +62,7 @@ def save_task(
         "task": _absolute(name),
         "think": task.think,
         "instruction": task.instruction,
+        **({"settings": task.settings} if task.settings else {}),
         "reasoning_model": reasoning_model,
         "max_response_length": max_response_length,
         "reward": {**task.reward_config.model_dump(), "name": _absolute(task.reward_config.name)},
@@ -89,7 +91,7 @@ def load_saved_task(folder: str | Path) -> SavedTask | None:
         card = _Card.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise ConfigError(f"{path} is damaged: {error.errors()[0]['msg']}") from None
-    task = get_task(card.task, card.reward, think=card.think, instruction=card.instruction)
+    task = get_task(card.task, card.reward, think=card.think, instruction=card.instruction, **card.settings)
     return SavedTask(task, card.reasoning_model, card.max_response_length)
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from rm_gallery.core.rewards import RewardConfig
 from rm_gallery.core.tasks import Task, get_task
+from rm_gallery.core.tasks.multi_dimension import Dimensions
 from rm_gallery.core.yaml_config import apply_override, flat, read_yaml, validate
 
 
@@ -156,10 +157,19 @@ class RegressionSection(_Section):
         return value
 
 
+class SftSection(_Section):
+    """Method `sft`."""
+
+    reasoning: str = "reasoning"
+    """Of a judge that reasons: the column with the text that stands before the verdict."""
+
+
 class TrainConfig(_Section):
     """See `docs/` for every key with its meaning; unknown keys are refused with the nearest known one."""
 
     task: str = "pointwise"
+    dimensions: Dimensions | None = None
+    """Of the task `multi_dimension`: what is rated, with weight, scale and description."""
     method: Literal["grpo", "exact", "sft", "bradley_terry", "regression"] = "grpo"
     engine: Literal["local", "verl"] = "local"
     model: ModelSection
@@ -169,6 +179,7 @@ class TrainConfig(_Section):
     rollout: RolloutSection = RolloutSection()
     loss: LossSection = LossSection()
     reward: RewardConfig = RewardConfig()
+    sft: SftSection = SftSection()
     bradley_terry: BradleyTerrySection = BradleyTerrySection()
     regression: RegressionSection = RegressionSection()
     track: list[Literal["console", "tensorboard", "wandb", "trackio", "mlflow", "swanlab"]] = ["console"]
@@ -223,6 +234,7 @@ class TrainConfig(_Section):
             self.reward,
             think=self.prompt.think and not self.model.reasoning_model,
             instruction=self.prompt.instruction,
+            **({} if self.dimensions is None else {"dimensions": self.dimensions}),
         )
 
 
