@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.judge import LocalJudge
 from rm_gallery.core.models import ChatError, OpenAIChatModel
-from rm_gallery.core.models.batching import Batcher
 from rm_gallery.core.tasks import PairwiseTask
 from rm_gallery.core.tasks.saved import save_task
 
@@ -112,69 +110,59 @@ def test_one_bad_conversation_fails_alone(tiny_model, tmp_path):
     assert (model.totals.answered, model.totals.failed) == (2, 1)
 
 
-# -- the batches themselves
-
-
-class Recorder:
-    """Answers with the text and the length it was asked for, and records its batches."""
+class Held:
+    """Notes what it is asked, and answers once it is released."""
 
     def __init__(self):
-        self.batches = []
-        self.go = threading.Event()
-        self.go.set()
+        self.started, self.release = threading.Event(), threading.Event()
+        self.asked = []
 
-    def __call__(self, conversations, length):
-        self.go.wait(5)
-        self.batches.append((len(conversations), length))
-        if any(c[0]["content"] == "bad" for c in conversations):
-            raise ValueError("bad one")
-        return [f"{c[0]['content']} {length}" for c in conversations]
+    def __call__(self, judge, conversations):
+        self.asked.append([conversation[0]["content"] for conversation in conversations])
+        self.started.set()
+        assert self.release.wait(10)
+        return self.asked[-1]
 
 
-@settings(max_examples=30, deadline=None)
-@given(
-    st.lists(st.tuples(st.sampled_from(["a", "b", "bad"]), st.integers(1, 3)), min_size=1, max_size=12),
-    st.integers(1, 8),
-)
-def test_everyone_gets_their_own_answer(asked, largest):
-    recorder = Recorder()
-    batcher = Batcher(recorder, gather=0.001, largest=largest)
-    answers = [batcher.submit(ask(text), length) for text, length in asked]
-    for (text, length), answer in zip(asked, answers, strict=True):
-        if text == "bad":
-            assert isinstance(answer.exception(5), ValueError)
-        else:
-            assert answer.result(5) == f"{text} {length}"
-    batcher.close()
-    assert max(size for size, _ in recorder.batches) <= largest
+def test_what_comes_while_a_batch_runs_is_the_next_one_without_what_was_cancelled(model):
+    how = Held()
+
+    async def many():
+        first = asyncio.create_task(model.abatched(ask("first"), how))
+        await asyncio.to_thread(how.started.wait, 10)
+        later = [asyncio.create_task(model.abatched(ask(str(i)), how)) for i in range(4)]
+        while model.totals.requests < 5:
+            await asyncio.sleep(0.001)
+        later[1].cancel()
+        await asyncio.sleep(0.05)  # from this loop to the one in the background
+        how.release.set()
+        return await asyncio.gather(first, *later, return_exceptions=True)
+
+    first, *later = asyncio.run(many())
+    assert first == "first"
+    assert [answer for i, answer in enumerate(later) if i != 1] == ["0", "2", "3"]
+    assert isinstance(later[1], asyncio.CancelledError)
+    assert how.asked == [["first"], ["0", "2", "3"]]
 
 
-def test_what_comes_while_a_batch_runs_is_the_next_one():
-    recorder = Recorder()
-    recorder.go.clear()
-    batcher = Batcher(recorder, gather=0.0, largest=64)
-    answers = [batcher.submit(ask("first"), 1)]
-    while not batcher._waiting.empty():
-        pass
-    answers += [batcher.submit(ask(str(i)), 1) for i in range(20)]
-    recorder.go.set()
-    assert [answer.result(5) for answer in answers] == ["first 1", *(f"{i} 1" for i in range(20))]
-    assert [size for size, _ in recorder.batches] == [1, 20]
-    batcher.close()
+def test_a_closed_model_answers_what_it_was_asked_and_may_be_asked_again(model):
+    how = Held()
+    with ThreadPoolExecutor() as pool:
+        before = pool.submit(lambda: asyncio.run(model.abatched(ask("before"), how)))
+        assert how.started.wait(10)
+        closed = pool.submit(model.close)
+        assert not before.done()
+        how.release.set()
+        closed.result(10)
+        assert before.result(10) == "before"
+    assert asyncio.run(model.abatched(ask("after"), how)) == "after"
+    assert how.asked == [["before"], ["after"]]
 
 
-def test_a_question_cancelled_in_time_is_not_asked():
-    recorder = Recorder()
-    recorder.go.clear()
-    batcher = Batcher(recorder, gather=0.0)
-    first = batcher.submit(ask("first"), 1)
-    while not batcher._waiting.empty():
-        pass
-    gone, last = batcher.submit(ask("gone"), 1), batcher.submit(ask("last"), 1)
-    assert gone.cancel()
-    recorder.go.set()
-    assert (first.result(5), last.result(5)) == ("first 1", "last 1")
-    batcher.close()
-    assert sum(size for size, _ in recorder.batches) == 2
-    assert batcher.submit(ask("again"), 1).result(5) == "again 1"  # closing is no end
-    batcher.close()
+def test_an_unknown_engine_and_options_of_another_are_refused(tiny_model):
+    with pytest.raises(ConfigError, match="transformers or vllm"):
+        OpenAIChatModel(str(tiny_model), is_local=True, engine="tgi")
+    with pytest.raises(ConfigError, match="engine_options are vLLM's"):
+        OpenAIChatModel(str(tiny_model), is_local=True, engine_options={"max_model_len": 512})
+    with pytest.raises(ConfigError, match="run a folder in this process"):
+        OpenAIChatModel("judge", "http://127.0.0.1:1/v1", engine="vllm")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jinja2
@@ -19,6 +20,15 @@ _PROBE = "=answer="
 Tokens = tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a judge wrote: `tokens` counts the end of the turn with it; without one it was cut off (`ended`)."""
+
+    text: str
+    tokens: int
+    ended: bool
+
+
 class ModelJudge(ABC):
     """A language model with a chat template.
 
@@ -29,6 +39,8 @@ class ModelJudge(ABC):
     """
 
     modes: tuple[Mode, ...] = MODES
+    batches = False
+    """Whether several threads may ask at once, whose questions the engine brings together."""
 
     def __init__(self, tokenizer: Any, *, reasoning_model: bool = False, fingerprint: str = "") -> None:
         self.tokenizer = tokenizer
@@ -39,6 +51,10 @@ class ModelJudge(ABC):
     @abstractmethod
     def context(self) -> int | None:
         """How many tokens a prompt and its answer may have together; None where there is no limit."""
+
+    @abstractmethod
+    def complete(self, prompts: Sequence[Tokens], *, max_new_tokens: int) -> Iterator[dict[int, Written]]:
+        """The answers to distinct prompts by greedy decoding, by position, in batches."""
 
     @abstractmethod
     def _write(
@@ -60,6 +76,25 @@ class ModelJudge(ABC):
                 enable_thinking=self.reasoning_model,
             )
         )
+
+    def generate(self, conversations: Sequence[Conversation], *, max_new_tokens: int) -> list[str]:
+        """The judge's answers by greedy decoding, in the order of `conversations`, whatever their length.
+
+        Raises:
+            jinja2.TemplateError: the chat template refuses one.
+        """
+        asked: dict[Tokens, list[int]] = {}
+        texts = [self.render(conversation) for conversation in conversations]
+        ids = self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+        for i, prompt in enumerate(ids):
+            asked.setdefault(tuple(prompt), []).append(i)
+        places = list(asked.values())
+        answers = [""] * len(texts)
+        for batch in self._write(list(asked), max_new_tokens=max_new_tokens, samples=None, seed=0):
+            for number, [text] in batch.items():
+                for i in places[number]:
+                    answers[i] = text
+        return answers
 
     def answer(
         self,

@@ -8,8 +8,8 @@ from typing import Any
 
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.judge.answer import Answer, Conversation, Mode
+from rm_gallery.core.judge.base import ModelJudge
 from rm_gallery.core.judge.endpoint import EndpointJudge, parting
-from rm_gallery.core.judge.local import LocalJudge
 from rm_gallery.core.models.openai_chat import OpenAIChatModel
 from rm_gallery.core.tasks.base import Task
 from rm_gallery.core.tasks.saved import answer_length
@@ -110,7 +110,7 @@ class _Asked:
     samples: int
     seed: int
 
-    def __call__(self, judge: LocalJudge, conversations: list[Any]) -> list[Answer]:
+    def __call__(self, judge: ModelJudge, conversations: list[Any]) -> list[Answer]:
         return judge.answer(
             self.task,
             conversations,

@@ -5,26 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rm_gallery.core.judge.answer import MODES, Conversation
-from rm_gallery.core.judge.base import ModelJudge, Tokens
+from rm_gallery.core.judge.answer import MODES
+from rm_gallery.core.judge.base import ModelJudge, Tokens, Written
 from rm_gallery.core.models.fingerprint import model_fingerprint
 from rm_gallery.core.models.tree import Tree
 
 if TYPE_CHECKING:  # torch is loaded with the judge, not with this module
     import torch
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What a judge wrote: `tokens` counts the end of the turn with it; without one it was cut off (`ended`)."""
-
-    text: str
-    tokens: int
-    ended: bool
 
 
 class LocalJudge(ModelJudge):
@@ -110,23 +100,7 @@ class LocalJudge(ModelJudge):
     def context(self) -> int | None:
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
-    def generate(self, conversations: Sequence[Conversation], *, max_new_tokens: int) -> list[str]:
-        """The judge's answers by greedy decoding, in the order of `conversations`, whatever their length."""
-        asked: dict[Tokens, list[int]] = {}
-        texts = [self.render(conversation) for conversation in conversations]
-        ids = self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-        for i, prompt in enumerate(ids):
-            asked.setdefault(tuple(prompt), []).append(i)
-        places = list(asked.values())
-        answers = [""] * len(texts)
-        for batch in self._write(list(asked), max_new_tokens=max_new_tokens, samples=None, seed=0):
-            for number, [text] in batch.items():
-                for i in places[number]:
-                    answers[i] = text
-        return answers
-
     def complete(self, prompts: Sequence[Tokens], *, max_new_tokens: int) -> Iterator[dict[int, Written]]:
-        """The answers to distinct prompts by greedy decoding, by position, in batches."""
         end = self._plain(max_new_tokens).eos_token_id
         ends = set(end) if isinstance(end, list) else {end}
         for batch, rows in self._decode(prompts, max_new_tokens=max_new_tokens, samples=None, seed=0):

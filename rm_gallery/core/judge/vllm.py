@@ -8,7 +8,8 @@ from typing import Any
 
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.judge.answer import MODES
-from rm_gallery.core.judge.base import ModelJudge, Tokens
+from rm_gallery.core.judge.base import ModelJudge, Tokens, Written
+from rm_gallery.core.judge.continuous import Continuous
 from rm_gallery.core.models.fingerprint import model_fingerprint
 from rm_gallery.core.models.tree import END, Tree
 
@@ -17,18 +18,20 @@ _MOST_LABELS = 128
 
 
 class VllmJudge(ModelJudge):
-    """A language model in vLLM's offline engine.
+    """A language model in vLLM's offline engine, which several threads may ask at once.
 
     Mode `expected` puts one request for each place in the tree of verdicts: the prompt with the tokens so far, and the
     log-probabilities of those that may follow. Prefix caching encodes the prompt once for all of them.
 
     Args:
-        engine: a `vllm.LLM` with prefix caching and its default `logprobs_mode`.
+        engine: a `vllm.LLM` with prefix caching and its default `logprobs_mode`, asked by nobody else.
         tokenizer: of transformers, with a chat template.
         reasoning_model: render the chat template with `enable_thinking` on.
         batch_size: prompts handed to the engine, which makes its own batches, between two reports of answers.
         fingerprint: tells the judge from another.
     """
+
+    batches = True
 
     def __init__(
         self,
@@ -43,6 +46,7 @@ class VllmJudge(ModelJudge):
         from vllm import SamplingParams
 
         self.engine = engine
+        self._continuous = Continuous(engine.llm_engine)
         self.batch_size = batch_size
         if not hasattr(SamplingParams, "logprob_token_ids"):  # an older vLLM gives the likeliest tokens only
             self.modes = tuple(mode for mode in MODES if mode != "expected")
@@ -95,10 +99,29 @@ class VllmJudge(ModelJudge):
     def context(self) -> int | None:
         return int(self.engine.llm_engine.model_config.max_model_len)
 
+    def complete(self, prompts: Sequence[Tokens], *, max_new_tokens: int) -> Iterator[dict[int, Written]]:
+        for batch in self._decode(prompts, max_new_tokens=max_new_tokens, samples=None, seed=0):
+            yield {
+                i: Written(self._texts([row])[0], len(row.token_ids), row.finish_reason == "stop")
+                for i, [row] in batch.items()
+            }
+
     def _write(
         self, prompts: Sequence[Tokens], *, max_new_tokens: int, samples: int | None, seed: int
     ) -> Iterator[dict[int, list[str]]]:
+        for batch in self._decode(prompts, max_new_tokens=max_new_tokens, samples=samples, seed=seed):
+            yield {i: self._texts(rows) for i, rows in batch.items()}
+
+    def _texts(self, rows: Sequence[Any]) -> list[str]:
+        ids = [list(row.token_ids) for row in rows]
+        return list(self.tokenizer.batch_decode(ids, skip_special_tokens=True))
+
+    def _decode(
+        self, prompts: Sequence[Tokens], *, max_new_tokens: int, samples: int | None, seed: int
+    ) -> Iterator[dict[int, list[Any]]]:
+        """vLLM's `CompletionOutput`s of each prompt, in batches."""
         from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
 
         from rm_gallery.core.judge.sampling import prompt_seed
 
@@ -112,19 +135,16 @@ class VllmJudge(ModelJudge):
                     else prompt_seed(seed, prompts[i]) >> 1,  # it counts up from there
                     max_tokens=max_new_tokens,
                     detokenize=False,
+                    output_kind=RequestOutputKind.FINAL_ONLY,
                 )
                 for i in batch
             ]
             outputs = self._run([prompts[i] for i in batch], settings)
-            yield {
-                i: self.tokenizer.batch_decode(
-                    [list(written.token_ids) for written in output.outputs], skip_special_tokens=True
-                )
-                for i, output in zip(batch, outputs, strict=True)
-            }
+            yield {i: output.outputs for i, output in zip(batch, outputs, strict=True)}
 
     def _weigh(self, prompts: Sequence[Tokens], tree: Tree) -> Iterator[dict[int, list[float]]]:
         from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
 
         places = range(END, len(tree.tokens))
         following: dict[int, list[int]] = {place: [] for place in places}
@@ -136,7 +156,13 @@ class VllmJudge(ModelJudge):
             for start in range(0, len(labels), _MOST_LABELS)
         ]
         settings = [
-            SamplingParams(max_tokens=1, temperature=0.0, logprob_token_ids=labels, detokenize=False)
+            SamplingParams(
+                max_tokens=1,
+                temperature=0.0,
+                logprob_token_ids=labels,
+                detokenize=False,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
             for _, labels, _ in asked
         ]
         for batch in self._batches(prompts):
@@ -159,4 +185,4 @@ class VllmJudge(ModelJudge):
 
     def _run(self, prompts: Sequence[Tokens], settings: Sequence[Any]) -> list[Any]:
         asked = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
-        return list(self.engine.generate(asked, list(settings), use_tqdm=False))
+        return self._continuous.run(asked, settings)

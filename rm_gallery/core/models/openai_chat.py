@@ -28,7 +28,8 @@ from rm_gallery.core.models.worker import Worker, Written
 from rm_gallery.core.tasks.saved import answer_length
 
 if TYPE_CHECKING:
-    from rm_gallery.core.judge.local import LocalJudge
+    from rm_gallery.core.judge.base import ModelJudge
+    from rm_gallery.core.judge.subject import Engine
     from rm_gallery.core.tasks.base import Task
 
 OPENAI = "https://api.openai.com/v1"
@@ -46,19 +47,23 @@ class OpenAIChatModel:
         base_url: of the endpoint, up to `/v1`. None: `OPENAI_BASE_URL`, else OpenAI.
         api_key: None: `OPENAI_API_KEY`, else none is sent. It is shown nowhere.
         is_local: load the model into this process. It answers by greedy decoding; concurrent calls share batches.
+        engine: what runs a local model: `transformers`, or `vllm` where that is installed.
+        engine_options: of vLLM, to `vllm.LLM` (`tensor_parallel_size`, `gpu_memory_utilization`, …).
         timeout: seconds for one attempt, from connecting to the last byte.
         max_retries: attempts after the first, on 408, 429, 500, 502, 503, 504, 529, a lost connection, a timeout and
             JSON that breaks off.
-        max_concurrency: requests under way at once; of a local model, questions in a batch.
+        max_concurrency: requests under way at once; of a local model, questions in a batch (of vLLM,
+            under way).
         backoff: the waits between attempts.
         temperature, max_tokens: where a call gives none. None: the endpoint's own; of a local model, the length of
             its answers in training.
         extra_body: fields of the request, over ours; one that is None is left out.
         price: of a million tokens, (question, answer); without it there is no cost.
-        dtype, trust_remote_code: of a local model, as `LocalJudge.load` takes them.
+        dtype, trust_remote_code: of a local model, as `LocalJudge.load` and `VllmJudge.load` take them.
 
     Raises:
         ConfigError: an argument that cannot be, no key for OpenAI, or no model at that folder.
+        MissingDependency: what runs a local model is not installed.
     """
 
     def __init__(
@@ -68,6 +73,8 @@ class OpenAIChatModel:
         api_key: str | None = None,
         is_local: bool = False,
         *,
+        engine: Engine = "transformers",
+        engine_options: Mapping[str, Any] | None = None,
         timeout: float = 120.0,
         max_retries: int = 5,
         max_concurrency: int = 16,
@@ -92,7 +99,7 @@ class OpenAIChatModel:
         self.extra_body = dict(extra_body or {})
         self.price = None if price is None else Price(*price)
         self.task: Task[Any] | None = None
-        self.judge: LocalJudge | None = None
+        self.judge: ModelJudge | None = None
         self._length_field = "max_tokens"
         self._answered = self._failed = self._in = self._out = self._uncounted = self._local_requests = 0
         if is_local:
@@ -100,12 +107,21 @@ class OpenAIChatModel:
                 raise ConfigError(
                     "is_local=True loads a folder in this process: leave base_url, extra_body and price out"
                 )
-            self._worker = Worker(self.model, dtype, trust_remote_code, largest=max_concurrency)
+            self._worker = Worker(
+                self.model,
+                engine=engine,
+                dtype=dtype,
+                trust_remote_code=trust_remote_code,
+                largest=max_concurrency,
+                options=dict(engine_options or {}),
+            )
             self.judge = self._worker.judge
             if (saved := self._worker.saved) is not None:
                 self.task = saved.task
                 self.max_tokens = max_tokens or answer_length(saved, saved.task)
             return
+        if engine != "transformers" or engine_options:
+            raise ConfigError("engine and engine_options run a folder in this process: say is_local=True")
         url = base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI
         key = api_key if api_key is not None else os.environ.get("OPENAI_API_KEY")
         if not key and url.startswith(OPENAI):
@@ -195,7 +211,7 @@ class OpenAIChatModel:
         return background.wait(self._ask(messages, **options))
 
     async def abatched(
-        self, messages: Messages, how: Callable[[LocalJudge, list[list[dict[str, Any]]]], list[Any]]
+        self, messages: Messages, how: Callable[[ModelJudge, list[list[dict[str, Any]]]], list[Any]]
     ) -> Any:
         """Have a local model's worker call `how(judge, conversations)`, and give back what is in this one's place.
 

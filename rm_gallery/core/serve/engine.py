@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,13 +10,14 @@ from typing import Any
 from rm_gallery.core.errors import ConfigError, RMGalleryError
 from rm_gallery.core.judge.answer import FAILED, Answer, Conversation, Mode
 from rm_gallery.core.judge.base import ModelJudge, Tokens
-from rm_gallery.core.judge.local import LocalJudge
 from rm_gallery.core.judge.read import overlong
 from rm_gallery.core.judge.scalar import ScalarJudge
 from rm_gallery.core.judge.subject import Subject
 from rm_gallery.core.serve.settings import Settings
 from rm_gallery.core.tasks.base import Task
 from rm_gallery.core.tasks.saved import answer_length
+
+log = logging.getLogger(__name__)
 
 CHARACTERS = 4
 """About how many a token has."""
@@ -96,10 +98,15 @@ class Engine:
         return SCORE if self.task is None else self.task.name
 
     @property
-    def writer(self) -> LocalJudge | None:
-        """The judge where it can be talked to: one in this process, on transformers."""
+    def writer(self) -> ModelJudge | None:
+        """The judge where it can be talked to: one in this process."""
         judge = self.subject.judge
-        return judge if isinstance(judge, LocalJudge) else None
+        return judge if isinstance(judge, ModelJudge) else None
+
+    @property
+    def batches(self) -> bool:
+        """Whether the model makes its own batches, and may be asked by several threads."""
+        return isinstance(self.subject.judge, ModelJudge) and self.subject.judge.batches
 
     @property
     def answer_length(self) -> int:
@@ -118,7 +125,7 @@ class Engine:
                 assert isinstance(kind, Ask)
                 self._ask(conversations, kind.mode, done)
         except RMGalleryError as error:
-            done({i: failed(kind, error) for i in range(len(conversations))})
+            done(dict.fromkeys(range(len(conversations)), _without(kind, error)))
 
     def _ask(
         self, conversations: Sequence[Conversation], mode: str, done: Callable[[dict[int, Result]], None]
@@ -169,7 +176,12 @@ class Engine:
 
 
 def failed(kind: Hashable, error: Exception) -> Result:
-    """The answer to a question that could not be answered."""
+    """The answer to a question that could not be answered; whoever runs the service hears of it."""
+    log.warning("a question failed: %s: %s", type(error).__name__, error)
+    return _without(kind, error)
+
+
+def _without(kind: Hashable, error: Exception) -> Result:
     said = str(error) if isinstance(error, RMGalleryError) else f"{type(error).__name__}: {error}"
     problem = f"{FAILED}: {' '.join(said.split())}"
     return Reply(problem=problem) if isinstance(kind, Write) else Answer(problem=problem)

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from rm_gallery.core.errors import RMGalleryError
-from rm_gallery.core.serve.batching import Closing, Full
+from rm_gallery.core.models.batching import Closing, Full
 from rm_gallery.core.serve.schemas import ErrorResponse
 
 _TYPES = {401: "authentication_error", 429: "rate_limit_error", 500: "server_error", 503: "server_error"}

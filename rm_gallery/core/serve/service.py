@@ -11,8 +11,8 @@ from starlette.requests import Request
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.judge.answer import FAILED, Answer, Conversation
 from rm_gallery.core.judge.subject import Subject
+from rm_gallery.core.models.batching import Batcher
 from rm_gallery.core.serve import asking, openrlhf
-from rm_gallery.core.serve.batching import Batcher
 from rm_gallery.core.serve.chat import MAX_NEW_TOKENS, ChatCompletion, ChatRequest, completion
 from rm_gallery.core.serve.engine import CHARACTERS, Ask, Engine, Reply, Result, Write, cost, failed
 from rm_gallery.core.serve.errors import Refusal
@@ -52,7 +52,8 @@ class Service:
             self.engine.run,
             failed=failed,
             cost=cost,
-            most=settings.max_batch,
+            most=1 if self.engine.batches else settings.max_batch,
+            threads=settings.max_batch if self.engine.batches else 1,
             budget=settings.batch_tokens,
             room=settings.max_queue,
             volume=settings.max_text / CHARACTERS,

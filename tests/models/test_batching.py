@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rm_gallery.core.serve.batching import Batcher, Closing, Full
-from rm_gallery.core.serve.fair import FairQueue
+from rm_gallery.core.models.batching import Batcher, Closing, Full
+from rm_gallery.core.models.fair import FairQueue
 
 # a question: its name, its cost, and whether it cannot be answered
 QUESTIONS = st.lists(st.tuples(st.integers(0, 99), st.integers(1, 9), st.booleans()), min_size=1, max_size=9)
@@ -69,11 +69,12 @@ def expected(kind: str, questions: list[Any]) -> list[Any]:
     most=st.integers(1, 8),
     budget=st.integers(1, 20),
     reports=st.sampled_from([0.0, 0.5, 1.0]),
+    threads=st.integers(1, 4),
     pauses=st.randoms(use_true_random=False),
 )
-def test_every_question_is_answered_once_and_in_its_place(requests, most, budget, reports, pauses):
+def test_every_question_is_answered_once_and_in_its_place(requests, most, budget, reports, threads, pauses):
     model = Model(reports=reports)
-    asked = batcher(model, most=most, budget=budget)
+    asked = batcher(model, most=most, budget=budget, threads=threads)
     tickets = []
     for client, kind, questions in requests:
         tickets.append((kind, questions, asked.submit(kind, questions, client=client)))
@@ -142,6 +143,19 @@ def test_what_comes_while_a_batch_runs_is_the_next_batch():
     asked.close()
     assert [len(questions) for _, questions in model.calls] == [1, 5]
     assert all(ticket.answers.done() for ticket in (first, *later))
+
+
+def test_a_model_that_makes_its_own_batches_is_asked_by_several_threads():
+    together = threading.Barrier(4)  # broken, and so an error, unless four are inside at once
+
+    def model(kind: Hashable, questions: Sequence[Any], done: Callable[[dict[int, Any]], None]) -> None:
+        together.wait(10)
+        done(dict(enumerate(questions)))
+
+    asked: Batcher[Any, Any] = Batcher(model, failed=lambda kind, error: error, most=1, threads=4)
+    tickets = [asked.submit("x", ["a", "b", "c"]), asked.submit("x", ["d"])]
+    assert [ticket.answers.result(timeout=10) for ticket in tickets] == [["a", "b", "c"], ["d"]]
+    asked.close()
 
 
 def test_a_batch_starts_at_once_where_nothing_else_comes():
