@@ -321,8 +321,3 @@ def test_resume_with_another_configuration_names_the_keys(settings, tmp_path):
     settings["train"]["learning_rate"] = 0.5
     with pytest.raises(ConfigError, match=r"train\.learning_rate"):
         train_local(check_config(settings), path=tmp_path / "run", resume=True)
-
-
-def test_a_method_that_is_not_there_is_refused_before_anything_is_loaded(settings):
-    with pytest.raises(ConfigError, match="'exact' is not available"):
-        train_local(check_config({**settings, "method": "exact"}))

@@ -6,13 +6,12 @@ verdicts has none: it is highest where the judge is certain of one verdict.
 
 Each takes the probabilities (…, K) of the verdicts from one end of their scale to the other and the truth (…, K), 1
 where the verdict is the label, else 0: NumPy arrays or tensors. The probabilities need not sum to 1; what is missing is
-the probability of writing no legal verdict. Each gives rewards (…) from 0 to 1, and 1 to nothing but certainty of the
+the probability of writing no legal verdict. Each gives rewards (…) of at most 1, and 1 to nothing but certainty of the
 truth.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,7 +19,8 @@ Rule = Callable[[Any, Any], Any]
 """(probabilities, truth) → reward."""
 
 LOG_LIMIT = 20.0
-"""In nats: `log_score` tells no two probabilities below e^-20 (2e-9) apart."""
+"""In nats: what `log_score` is divided by. In an evaluation, a probability below e^-20 (2e-9) counts as that much."""
+_SMALLEST = 1e-300
 
 
 def rps(probabilities: Any, truth: Any) -> Any:
@@ -42,17 +42,18 @@ def rps(probabilities: Any, truth: Any) -> Any:
 
 
 def log_score(probabilities: Any, truth: Any) -> Any:
-    """1 + log(probability of the truth) / `LOG_LIMIT`, not below 0 (Good 1952).
+    """1 + log(probability of the truth) / `LOG_LIMIT` (Good 1952).
 
     The probability is not made relative to the other verdicts', so what is missing counts by itself, and the gradient is
-    that of supervised training on the truth's text, divided by `LOG_LIMIT`. Below the limit there is none.
+    that of supervised training on the truth's text, divided by `LOG_LIMIT`. It is negative below e^-`LOG_LIMIT`: a limit
+    there would leave an untrained model without a gradient. `score` has it.
 
     >>> import numpy as np
     >>> truth = np.array([0.0, 1.0])
-    >>> [round(float(log_score(np.array(p), truth)), 3) for p in ([0, 1], [0.5, 0.5], [0, 0.5], [1, 0])]
-    [1.0, 0.965, 0.965, 0.0]
+    >>> [round(float(log_score(np.array(p), truth)), 3) for p in ([0, 1], [0.5, 0.5], [0, 0.5], [0, 1e-10])]
+    [1.0, 0.965, 0.965, -0.151]
     """
-    likelihood = (probabilities * truth).sum(-1).clip(min=math.exp(-LOG_LIMIT))
+    likelihood = (probabilities * truth).sum(-1).clip(min=_SMALLEST)
     return 1 + _log(likelihood) / LOG_LIMIT
 
 
@@ -60,10 +61,11 @@ RULES: dict[str, Rule] = {"rps": rps, "log_score": log_score}
 
 
 def score(rule: Rule, ranked: Sequence[Any], probabilities: Sequence[float], true: Any) -> float:
-    """What one distribution earns; `probabilities` are of the verdicts in the order of `ranked`."""
+    """What one distribution earns, not below 0; `probabilities` are of the verdicts in the order of `ranked`."""
     import numpy as np
 
-    return float(rule(np.array(probabilities, dtype=float), np.array([float(v == true) for v in ranked])))
+    truth = np.array([float(verdict == true) for verdict in ranked])
+    return max(0.0, float(rule(np.array(probabilities, dtype=float), truth)))
 
 
 def certain(rule: Rule, ranked: Callable[[], Sequence[Any]]) -> Callable[..., float]:

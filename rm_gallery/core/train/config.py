@@ -209,6 +209,11 @@ class TrainConfig(_Section):
             raise ValueError(
                 "rollout.n is 1, but GRPO compares the samples of one prompt: use at least 2, better 4 or more"
             )
+        if self.method == "grpo" and self.reward.is_rule:
+            raise ValueError(
+                f"reward.name {self.reward.name} scores a distribution over the verdicts, and grpo pays one written "
+                "answer at a time: use method exact, or a reward of single verdicts"
+            )
         shares = self.engine == "local" and self.method == "grpo" and self.model.shared_prefix
         if shares and self.model.gradient_checkpointing:
             raise ValueError(

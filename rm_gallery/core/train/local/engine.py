@@ -21,6 +21,7 @@ from rm_gallery.core.models.require import require
 from rm_gallery.core.models.weights import load_model, quiet_transformers
 from rm_gallery.core.train.config import TrainConfig
 from rm_gallery.core.train.local.bradley_terry import BradleyTerryJob, read_pair_files
+from rm_gallery.core.train.local.exact import ExactJob
 from rm_gallery.core.train.local.job import Job
 from rm_gallery.core.train.local.recorder import Recorder
 from rm_gallery.core.train.local.regression import RegressionJob, read_rating_files
@@ -107,6 +108,8 @@ def _job(config: TrainConfig) -> Job:
         return BradleyTerryJob.prepare(config)
     if config.method == "regression":
         return RegressionJob.prepare(config)
+    if config.method == "exact":
+        return ExactJob.prepare(config)
     return VerdictJob.prepare(config)
 
 
@@ -151,8 +154,6 @@ def check_available(config: TrainConfig) -> None:
     """Refuse what this engine cannot do, before anything is loaded. Raises `ConfigError`, `MissingDependency`."""
     if config.engine != "local":
         raise ConfigError(f"this is the local engine, and the configuration asks for {config.engine!r}")
-    if config.method == "exact":
-        raise ConfigError("method 'exact' is not available; use grpo, sft, bradley_terry or regression")
     if config.method in ("bradley_terry", "regression") and (
         config.prompt.think or config.prompt.instruction
     ):

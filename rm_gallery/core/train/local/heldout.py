@@ -1,10 +1,14 @@
-"""Held-out evaluation inside a trainer: the judge's greedy verdicts on `data.val`, by the code of `rmg eval`."""
+"""Held-out evaluation inside a trainer: the judge's greedy verdicts on `data.val`, by the code of `rmg eval`.
+
+Where the reward is a scoring rule, also the distributions over the verdicts, which it scores.
+"""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,6 +16,8 @@ from accelerate.utils import gather_object
 
 from rm_gallery.core.evaluate import compute_metrics, score_outputs
 from rm_gallery.core.judge import LocalJudge
+from rm_gallery.core.judge.answer import Answer
+from rm_gallery.core.judge.read import read
 from rm_gallery.core.tasks import Task
 from rm_gallery.core.train.rows import Example
 
@@ -53,15 +59,24 @@ class HeldOut:
             judge = LocalJudge(model, self.tokenizer, **self.options)
             # each process judges its share, and all of them see every answer
             share = range(process, len(self.examples), processes)
-            answers = judge.generate(
-                [self.examples[i].messages for i in share], max_new_tokens=self.max_new_tokens
-            )
+            answers = self._answers(judge, [self.examples[i].messages for i in share])
             by_row = dict(gather_object(list(zip(share, answers, strict=True))))
-            texts = [by_row[i] for i in range(len(self.examples))]
         finally:
             model.train(was_training)
-        predictions = score_outputs(self.task, [e.row for e in self.examples], texts)
-        return compute_metrics(predictions)
+        found = [by_row[i] for i in range(len(self.examples))]
+        return compute_metrics(score_outputs(self.task, [e.row for e in self.examples], found))
+
+    def _answers(self, judge: LocalJudge, conversations: Sequence[list[dict[str, str]]]) -> list[Answer]:
+        texts = judge.generate(conversations, max_new_tokens=self.max_new_tokens)
+        written = [read(self.task, text) for text in texts]
+        reasons = self.task.think or judge.reasoning_model
+        if not self.task.reward_config.is_rule or reasons or "expected" not in judge.modes:
+            return written
+        weighed = judge.answer(self.task, conversations, mode="expected", max_new_tokens=self.max_new_tokens)
+        return [
+            replace(answer, probabilities=other.probabilities, mass=other.mass)
+            for answer, other in zip(written, weighed, strict=True)
+        ]
 
 
 class HeldOutMixin:

@@ -16,6 +16,7 @@ from rm_gallery.core.models.weights import load_model, load_tokenizer
 from rm_gallery.core.tasks import Task
 from rm_gallery.core.tasks.saved import save_task
 from rm_gallery.core.train.config import TrainConfig
+from rm_gallery.core.train.local.exact_objective import check_exact
 from rm_gallery.core.train.local.heldout import HeldOut
 from rm_gallery.core.train.local.job import Job, training_order
 from rm_gallery.core.train.local.trainers import Plan, grpo_trainer, in_bfloat16, sft_trainer
@@ -35,6 +36,8 @@ def read_examples(config: TrainConfig) -> tuple[Task[Any], list[Example], list[E
         task_kind(task)  # held-out rows can be measured, or this says why not
     if config.method == "sft" and task.think:
         raise ConfigError("method sft trains the verdict alone, without reasoning: set prompt.think to false")
+    if config.method == "exact":
+        check_exact(config, task)
 
     def examples(file: Path | None) -> list[Example]:
         if file is None:
@@ -95,16 +98,20 @@ class VerdictJob(Job):
         plan = Plan(config, self.task, self.tokenizer, self.train, self.order, bool(self.val), run)
         trainer = (grpo_trainer if config.method == "grpo" else sft_trainer)(plan, model)
         if self.val:
-            trainer.held_out = HeldOut(
-                self.task,
-                self.val,
-                self.tokenizer,
-                max_new_tokens=config.rollout.max_response_length,
-                batch_size=config.rollout.eval_batch_size,
-                reasoning_model=config.model.reasoning_model,
-                autocast=torch.bfloat16 if in_bfloat16(config) else None,
-            )
+            trainer.held_out = self.held_out()
         return trainer
+
+    def held_out(self) -> HeldOut:
+        config = self.config
+        return HeldOut(
+            self.task,
+            self.val,
+            self.tokenizer,
+            max_new_tokens=config.rollout.max_response_length,
+            batch_size=config.rollout.eval_batch_size,
+            reasoning_model=config.model.reasoning_model,
+            autocast=torch.bfloat16 if in_bfloat16(config) else None,
+        )
 
     def save_card(self, folder: Path, trainer: Any) -> None:
         save_task(

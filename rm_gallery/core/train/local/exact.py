@@ -1,0 +1,243 @@
+"""Method `exact`: the expected reward and its gradient, from the model's own probabilities of all legal verdicts.
+
+One forward and one backward pass over each prompt with the tree of its verdicts (`core/models/forest.py`), in place of
+sampling, scoring and updating on `rollout.n` answers. What is maximised: `exact_objective.py`.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+import types
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import torch
+from peft import get_peft_model
+from torch import Tensor
+from transformers import Trainer, TrainingArguments
+from trl.trainer.utils import disable_dropout_in_model
+
+from rm_gallery.core.errors import ConfigError
+from rm_gallery.core.judge import LocalJudge
+from rm_gallery.core.models.forest import Forest, encode_forest, fits_forest, forest_attention, plant
+from rm_gallery.core.models.shared_prefix import logit_transforms, project_edges
+from rm_gallery.core.models.tree import Tree
+from rm_gallery.core.models.weights import inner_model, load_model
+from rm_gallery.core.rewards import log_score
+from rm_gallery.core.train.local.exact_objective import Objective
+from rm_gallery.core.train.local.heldout import HeldOutMixin
+from rm_gallery.core.train.local.trainers import common_arguments, lora_config, micro_batch, world_size
+from rm_gallery.core.train.local.verdicts import VerdictJob
+from rm_gallery.core.train.run_folder import RunFolder
+
+logger = logging.getLogger("rm_gallery.train")
+
+FAINT = 0.01
+"""Of the legal verdicts' mass: with less, the expected reward hardly moves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExactJob(VerdictJob):
+    """The rows as questions, each with the position of its label among the legal verdicts."""
+
+    def trainer(self, run: RunFolder, start: str) -> ExactTrainer:
+        config, task = self.config, self.task
+        model = self._model(start)
+        check_model(model, config.model.path)
+        judge = LocalJudge(None, self.tokenizer)
+        texts = [judge.render(self.train[i].messages) for i in self.order]
+        verdicts = list(task.verdicts())
+        dataset = datasets.Dataset.from_dict(
+            {
+                "input_ids": self.tokenizer(texts, add_special_tokens=False)["input_ids"],
+                "truth": [verdicts.index(self.train[i].truth) for i in self.order],
+            }
+        )
+        micro = micro_batch(config)
+        common = common_arguments(config, run, bool(self.val))
+        common.pop("trust_remote_code")  # TRL's own: the model is loaded already
+        arguments = TrainingArguments(
+            **common,
+            per_device_train_batch_size=micro,
+            per_device_eval_batch_size=1,
+            gradient_accumulation_steps=config.mini_batch_size // (micro * world_size()),
+            train_sampling_strategy="sequential",  # the order is ours
+            include_num_input_tokens_seen="non_padding",
+        )
+        lora = lora_config(config)
+        # adapters switched off are the starting model; whole weights need a second one
+        apart = config.loss.kl_coef > 0 and lora is None
+        reference = self._model(start).requires_grad_(False).eval() if apart else None
+        if lora is not None:
+            model = get_peft_model(model, lora)
+            if config.model.gradient_checkpointing:
+                model.enable_input_require_grads()
+        trainer = ExactTrainer(
+            model,
+            args=arguments,
+            train_dataset=dataset,
+            eval_dataset=dataset.select([0]) if self.val else None,
+            processing_class=self.tokenizer,
+            data_collator=Collator(self.tokenizer),
+            tree=judge.verdict_tree(task),
+            objective=Objective.of(task, config.loss.kl_coef),
+            reference=reference,
+        )
+        if self.val:
+            trainer.held_out = self.held_out()
+        return trainer
+
+    def _model(self, start: str) -> Any:
+        options = self.config.model
+        model = load_model(start, attention=options.attention, trust_remote_code=options.trust_remote_code)
+        disable_dropout_in_model(model)  # it would draw a model, and the expectation is that of the whole one
+        return model
+
+
+def check_model(model: Any, name: str) -> None:
+    """Refuse a model whose verdicts cannot be weighed all at once. Raises `ConfigError`."""
+    config = model.config.get_text_config()
+    if not fits_forest(model):
+        why = "its attention is not the plain one in every layer (a sliding window, or soft capping)"
+    elif changed := logit_transforms(model):
+        why = f"it changes its logits after its head ({', '.join(changed)})"
+    elif getattr(config, "output_router_logits", False):
+        why = "it is a mixture of experts that trains its router too"
+    else:
+        return
+    raise ConfigError(
+        f"{name} cannot be trained by method exact: {why}; use grpo with model.shared_prefix: false"
+    )
+
+
+class Collator:
+    """Rows of the dataset as one batch."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+        padded = self.tokenizer.pad([{"input_ids": row["input_ids"]} for row in rows], return_tensors="pt")
+        return {**padded, "truth": torch.tensor([row["truth"] for row in rows])}
+
+
+class ExactTrainer(HeldOutMixin, Trainer):
+    """transformers' trainer with our loss, held-out evaluation and figures.
+
+    Args:
+        tree: the verdicts' texts, in the order of the objective's tables.
+        reference: the starting model, frozen; None where adapters can be switched off, or without a KL term.
+    """
+
+    def __init__(
+        self, *args: Any, tree: Tree, objective: Objective, reference: Any = None, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise ConfigError(
+                "method exact keeps the model whole on every GPU: use plain data parallel, or LoRA"
+            )
+        self.tree = tree
+        self.objective = objective.to(self.args.device)
+        self.reference = None if reference is None else reference.to(self.args.device)
+        self.seconds: dict[str, float] = {}
+        self._figures: dict[str, list[float]] = defaultdict(list)
+        self._warned = False
+        for model in (self.accelerator.unwrap_model(self.model), self.reference):
+            if model is not None:
+                add_verdicts(inner_model(model))
+
+    def training_step(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+        # around the backward pass too: gradient checkpointing computes attention anew there
+        with forest_attention(self.accelerator.unwrap_model(model)):
+            return super().training_step(model, *args, **kwargs)
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        prompts, rows = distinct(inputs["input_ids"], inputs["attention_mask"])
+        forest = plant(prompts, self.tree, device=rows.device)
+        with self.accelerator.autocast():
+            log_probs = model(forest=forest, tree=self.tree).index_select(0, rows)
+        reference = self._reference(model, forest)
+        loss, figures = self.objective(
+            log_probs, inputs["truth"], None if reference is None else reference.index_select(0, rows)
+        )
+        # micro-batches are of one size, so that the mean of their means is that of the step
+        means = self.accelerator.gather(torch.stack(list(figures.values()))[None]).mean(0)
+        for name, value in zip(figures, means.tolist(), strict=True):
+            self._figures[name].append(value)
+        return (loss, log_probs) if return_outputs else loss
+
+    def _reference(self, model: Any, forest: Forest) -> Tensor | None:
+        """The starting model's log-probabilities (P, K)."""
+        if not self.objective.kl_coef:
+            return None
+        started = time.perf_counter()
+        with torch.no_grad(), self.accelerator.autocast():
+            if self.reference is not None:
+                with forest_attention(self.reference):
+                    found = self.reference(forest=forest, tree=self.tree)
+            else:
+                adapted = self.accelerator.unwrap_model(model)
+                with adapted.disable_adapter():
+                    found = adapted(forest=forest, tree=self.tree)
+        self.seconds["log_probs"] = self.seconds.get("log_probs", 0.0) + time.perf_counter() - started
+        return found
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        logs.update({name: sum(values) / len(values) for name, values in self._figures.items()})
+        self._figures.clear()
+        if not self._warned and logs.get("parse_rate", 1.0) < FAINT and self.objective.rule is not log_score:
+            self._warned = True
+            logger.warning(
+                "the legal verdicts have a probability of %.1e together, and the gradient is as small: start from a "
+                "model that keeps to the format (method sft), or use reward.name log_score",
+                logs["parse_rate"],
+            )
+        super().log(logs, start_time)
+
+
+def add_verdicts(model: Any) -> None:
+    """Let `model(forest=…, tree=…)` return the log-probabilities (P, K) of the tree's texts behind each prompt.
+
+    It is a forward of the model itself, so that wrappers (data parallel, adapters, autocast) see an ordinary call.
+    Otherwise nothing changes. The model has to be inside `forest_attention`.
+    """
+    original = model.forward
+
+    @functools.wraps(original)  # `generate` validates its arguments against the signature
+    def forward(
+        self: Any, *args: Any, forest: Forest | None = None, tree: Tree | None = None, **kwargs: Any
+    ) -> Any:
+        if forest is None or tree is None:
+            return original(*args, **kwargs)
+        return verdict_log_probs(self, forest, tree)  # PEFT's own arguments (input_ids=None, …) are left out
+
+    model.forward = types.MethodType(forward, model)
+
+
+def verdict_log_probs(model: Any, forest: Forest, tree: Tree) -> Tensor:
+    """Log-probabilities (P, K) of the tree's texts behind each prompt of the forest, in float64."""
+    hidden = encode_forest(model, forest)
+    places = torch.cat([forest.ends.unsqueeze(1), forest.nodes], dim=1)
+    found = hidden.index_select(0, places.flatten()).view(*places.shape, -1)
+    edges = project_edges(model.get_output_embeddings(), found, tree).double()
+    return torch.stack([edges[:, list(path)].sum(1) for path in tree.paths], dim=1)
+
+
+def distinct(ids: Tensor, mask: Tensor) -> tuple[list[tuple[int, ...]], Tensor]:
+    """The distinct prompts of a padded batch, sorted as `plant` wants them, and which of them each row (B,) has."""
+    prompts = [
+        # padding may be any token: only the mask tells it
+        tuple(token for token, real in zip(row, keep, strict=True) if real)
+        for row, keep in zip(ids.tolist(), mask.bool().tolist(), strict=True)
+    ]
+    ordered = sorted(set(prompts))
+    place = {prompt: i for i, prompt in enumerate(ordered)}
+    return ordered, torch.tensor([place[prompt] for prompt in prompts], device=ids.device)
