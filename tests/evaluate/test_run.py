@@ -297,8 +297,8 @@ def test_json_lines_are_read_plain_and_compressed(tmp_path):
         load_rows(tmp_path / "cut.jsonl.gz")
 
 
-def test_several_scores_at_once_are_refused_by_name(labelled, tmp_path):
-    with pytest.raises(ConfigError, match="multi_dimension"):
+def test_rows_without_one_of_several_labels_are_refused_by_name(labelled, tmp_path):
+    with pytest.raises(DataError, match="row-0: the label 'correctness' is None"):
         evaluate_data(Ready("m", judge=Echo()), labelled, tmp_path / "out", Settings(task="multi_dimension"))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,23 @@ import numpy as np
 from rm_gallery.core import trivial
 from rm_gallery.core.data.samples import Pair, Row, Sample, conversation_text
 from rm_gallery.core.errors import MissingDependency
-from rm_gallery.core.evaluate.predictions import Kind, Predictions, Verdict, score_outputs, task_kind
+from rm_gallery.core.evaluate.predictions import (
+    Kind,
+    Predictions,
+    Verdict,
+    data_source,
+    in_words,
+    score_outputs,
+    task_kind,
+)
 from rm_gallery.core.judge.answer import Answer
+from rm_gallery.core.rewards import RewardFunction
 from rm_gallery.core.tasks import Task
 
 ON_EVALUATED = "chosen on the evaluated rows: an upper bound for a constant"
 _FOLDS = 5
-_Fit = Callable[[Sequence[Row]], Callable[[Row], Verdict]]
+_Labels = Counter[tuple[Verdict, str]]
+"""How often a label occurs, by data source, which a reward may look at."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,48 @@ class Baseline:
     note: str = ""
 
 
+class _Scale:
+    """One value of a task's verdicts: the verdict itself, or one of its scores. Trivial predictors choose each alone."""
+
+    def __init__(
+        self, legal: Sequence[Verdict], reward: RewardFunction, of: Callable[[Any], Verdict]
+    ) -> None:
+        self.legal = legal
+        self.reward = reward
+        self.of = of
+
+    def count(self, task: Task[Any], rows: Sequence[Row]) -> _Labels:
+        return Counter((self.of(task.truth(row)), data_source(row)) for row in rows)
+
+    def majority(self, labels: _Labels) -> Verdict:
+        counts: Counter[Verdict] = Counter()
+        for (label, _), count in labels.items():
+            counts[label] += count
+        return trivial.majority(counts, self.legal)
+
+    def best_constant(self, labels: _Labels) -> Verdict:
+        total = labels.total()
+        found = sorted(labels, key=lambda label: (self.legal.index(label[0]), label[1]))
+        means = {
+            verdict: sum(labels[label] * self.reward(verdict, *label) for label in found) / total
+            for verdict in self.legal
+        }
+        return max(self.legal, key=lambda verdict: means[verdict])
+
+
+def _scales(task: Task[Any]) -> list[_Scale]:
+    if task.parts:
+        return [_Scale(part.scale, part.reward, itemgetter(part.name)) for part in task.parts]
+    return [_Scale(task.verdicts(), task.reward, lambda verdict: verdict)]
+
+
+def _verdict(task: Task[Any], values: Sequence[Verdict]) -> Any:
+    """The verdict that is made of one value for each of `_scales`."""
+    if task.parts:
+        return {part.name: value for part, value in zip(task.parts, values, strict=True)}
+    return values[0]
+
+
 def compute_baselines(
     task: Task[Any], rows: Sequence[Row], train: Sequence[Row] | None = None
 ) -> tuple[Baseline, ...]:
@@ -51,7 +104,7 @@ def compute_baselines(
     the labels as its distribution, the one to compare a judge's distribution with; its verdict is the majority's.
     `length`: for scores the best constant of each decile of the response's length in words, for pairs the longer
     response in characters (a tie where both are as long). `tfidf`: TF-IDF of query and response with logistic
-    regression, for scores only.
+    regression, for scores only. Of several dimensions each is chosen by itself.
 
     Args:
         task: the task, whose reward decides what "best" is.
@@ -63,15 +116,26 @@ def compute_baselines(
         DataError: a label of `rows` or `train` is missing or bad.
     """
     kind = task_kind(task)
-    counts = Counter(task.truth(row) for row in train or rows)
+    scales = _scales(task)
+    counts = [scale.count(task, train or rows) for scale in scales]
     note = "" if train else ON_EVALUATED
-    majority, best = trivial.majority(counts, task.verdicts()), _best_constant(task, counts)
+    majority = _verdict(task, [scale.majority(n) for scale, n in zip(scales, counts, strict=True)])
+    best = _verdict(task, [scale.best_constant(n) for scale, n in zip(scales, counts, strict=True)])
+    always = f"always {in_words(majority)}, the most frequent label{'s' if task.parts else ''}"
     found = [
+        Baseline("majority", always, _always(task, rows, majority), note),
         Baseline(
-            "majority", f"always {majority}, the most frequent label", _always(task, rows, majority), note
+            "best_constant",
+            f"always {in_words(best)}, the best constant{'s' if task.parts else ''}",
+            _always(task, rows, best),
+            note,
         ),
-        Baseline("best_constant", f"always {best}, the best constant", _always(task, rows, best), note),
-        Baseline("prior", f"the shares of the labels, so {majority}", _prior(task, rows, counts), note),
+        Baseline(
+            "prior",
+            f"the shares of the labels, so {in_words(majority)}",
+            _prior(task, rows, train or rows, majority),
+            note,
+        ),
     ]
     if kind == "pairwise":
         found.append(
@@ -91,41 +155,35 @@ def compute_baselines(
 
 def baseline_names(kind: Kind) -> tuple[str, ...]:
     """The baselines of a kind of task, in the order in which they are shown."""
-    return ("majority", "best_constant", "prior", "length", *(("tfidf",) if kind == "pointwise" else ()))
+    return ("majority", "best_constant", "prior", "length", *(() if kind == "pairwise" else ("tfidf",)))
 
 
-def _apply(task: Task[Any], rows: Sequence[Row], verdicts: Sequence[Verdict]) -> Predictions:
+def _apply(task: Task[Any], rows: Sequence[Row], verdicts: Sequence[Any]) -> Predictions:
     return score_outputs(task, rows, [task.format(verdict) for verdict in verdicts])
 
 
-def _always(task: Task[Any], rows: Sequence[Row], verdict: Verdict) -> Predictions:
+def _always(task: Task[Any], rows: Sequence[Row], verdict: Any) -> Predictions:
     return _apply(task, rows, [verdict] * len(rows))
 
 
-def _best_constant(task: Task[Any], counts: Counter[Verdict]) -> Verdict:
-    best: Verdict = trivial.best_constant(counts, task.verdicts(), task.reward)[0]
-    return best
+def _prior(task: Task[Any], rows: Sequence[Row], labelled: Sequence[Row], majority: Any) -> Predictions:
+    counts = Counter(in_words(task.truth(row)) for row in labelled)
+    shares = tuple(counts[in_words(verdict)] / len(labelled) for verdict in task.verdicts())
+    answer = Answer(majority, task.format(majority), probabilities=shares)
+    return score_outputs(task, rows, [answer] * len(rows))
 
 
-def _prior(task: Task[Any], rows: Sequence[Row], counts: Counter[Verdict]) -> Predictions:
-    verdict = trivial.majority(counts, task.verdicts())
-    shares = tuple(counts[label] / counts.total() for label in task.verdicts())
-    return score_outputs(
-        task, rows, [Answer(verdict, task.format(verdict), probabilities=shares)] * len(rows)
-    )
-
-
-def _fit_length(task: Task[Any]) -> _Fit:
-    def fit(rows: Sequence[Row]) -> Callable[[Row], Verdict]:
-        edges = np.quantile([_words(row) for row in rows], np.arange(1, 10) / 10)
-        counts: list[Counter[Verdict]] = [Counter() for _ in range(len(edges) + 1)]
-        for row in rows:
-            counts[int(np.searchsorted(edges, _words(row)))][task.truth(row)] += 1
-        overall = _best_constant(task, sum(counts, Counter()))
-        best = [_best_constant(task, count) if count else overall for count in counts]
-        return lambda row: best[int(np.searchsorted(edges, _words(row)))]
-
-    return fit
+def _fit_length(task: Task[Any], rows: Sequence[Row]) -> Callable[[Row], Any]:
+    edges = np.quantile([_words(row) for row in rows], np.arange(1, 10) / 10)
+    tenths: list[list[Row]] = [[] for _ in range(len(edges) + 1)]
+    for row in rows:
+        tenths[int(np.searchsorted(edges, _words(row)))].append(row)
+    # where no response is so long, the best constant of all
+    columns = [
+        [scale.best_constant(scale.count(task, tenth or rows)) for tenth in tenths] for scale in _scales(task)
+    ]
+    best = [_verdict(task, values) for values in zip(*columns, strict=True)]
+    return lambda row: best[int(np.searchsorted(edges, _words(row)))]
 
 
 def _words(row: Row) -> int:
@@ -134,9 +192,8 @@ def _words(row: Row) -> int:
 
 def _length(task: Task[Any], rows: Sequence[Row], train: Sequence[Row] | None) -> Baseline:
     rule = "the best constant of each tenth of the response lengths"
-    fit = _fit_length(task)
     if train:
-        predict = fit(train)
+        predict = _fit_length(task, train)
         return Baseline("length", rule, _apply(task, rows, [predict(row) for row in rows]))
     clusters = [task.cluster(row) for row in rows]
     names = sorted(set(clusters))
@@ -145,7 +202,7 @@ def _length(task: Task[Any], rows: Sequence[Row], train: Sequence[Row] | None) -
     # a prompt and all its rows fall into one fold; the ids are hashes, so their order is as good as random
     fold = {name: i % _FOLDS for i, name in enumerate(names)}
     parts = [[row for row, c in zip(rows, clusters, strict=True) if fold[c] != k] for k in range(_FOLDS)]
-    predictors = [fit(part) for part in parts]
+    predictors = [_fit_length(task, part) for part in parts]
     verdicts = [predictors[fold[c]](row) for row, c in zip(rows, clusters, strict=True)]
     return Baseline(
         "length",
@@ -159,17 +216,22 @@ def _tfidf(task: Task[Any], rows: Sequence[Row], train: Sequence[Row] | None) ->
     rule = "TF-IDF of query and response, logistic regression"
     if not train:
         return Baseline("tfidf", rule, None, "not computed: it needs training rows (--train)")
-    labels = [task.truth(row) for row in train]
-    if len(set(labels)) < 2:
+    truths = [task.truth(row) for row in train]
+    columns = [[scale.of(truth) for truth in truths] for scale in _scales(task)]
+    if all(len(set(labels)) < 2 for labels in columns):
         return Baseline("tfidf", rule, None, "not computed: the training rows all carry one label")
     try:
-        predicted = _tfidf_verdicts([_text(row) for row in train], labels, [_text(row) for row in rows])
+        predicted = _tfidf_verdicts([_text(row) for row in train], columns, [_text(row) for row in rows])
     except MissingDependency as error:
         return Baseline("tfidf", rule, None, f"not computed: {error}")
-    return Baseline("tfidf", rule, _apply(task, rows, predicted))
+    verdicts = [_verdict(task, values) for values in zip(*predicted, strict=True)]
+    return Baseline("tfidf", rule, _apply(task, rows, verdicts))
 
 
-def _tfidf_verdicts(train: Sequence[str], labels: Sequence[Verdict], texts: Sequence[str]) -> list[Verdict]:
+def _tfidf_verdicts(
+    train: Sequence[str], columns: Sequence[Sequence[Verdict]], texts: Sequence[str]
+) -> list[list[Verdict]]:
+    """For each column of labels the predicted ones; of a column with one label that one."""
     try:
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
@@ -181,8 +243,14 @@ def _tfidf_verdicts(train: Sequence[str], labels: Sequence[Verdict], texts: Sequ
     except ValueError:  # no word occurs twice: a handful of rows
         features = TfidfVectorizer(sublinear_tf=True, token_pattern=r"\S+")
         matrix = features.fit_transform(train)
-    model = LogisticRegression(max_iter=1000).fit(matrix, labels)
-    return [verdict.item() for verdict in model.predict(features.transform(texts))]
+    asked, found = features.transform(texts), []
+    for labels in columns:
+        if len(set(labels)) < 2:
+            found.append([labels[0]] * len(texts))
+            continue
+        model = LogisticRegression(max_iter=1000).fit(matrix, labels)
+        found.append([verdict.item() for verdict in model.predict(asked)])
+    return found
 
 
 def _text(row: Row) -> str:

@@ -15,7 +15,7 @@ from rm_gallery.core.evaluate.predictions import Predictions, Verdict
 
 CALIBRATION = ("brier", "rps", "ece", "mass")
 BINS = 10
-_WIDTH = 5 + BINS
+CALIBRATION_WIDTH = 5 + BINS
 """Columns of `calibration_sums`: rows, Brier, RPS, rows with a mass, mass, and each bin's gap."""
 
 
@@ -38,13 +38,15 @@ class ReliabilityBin:
 
 def has_distribution(predictions: Predictions) -> bool:
     """Whether any row was judged in a mode that gives a distribution."""
+    if any(has_distribution(part.predictions) for part in predictions.parts):
+        return True
     columns = zip(predictions.probabilities, predictions.mass, strict=True)
     return any(probabilities is not None or mass is not None for probabilities, mass in columns)
 
 
 def calibration_sums(predictions: Predictions, cluster: NDArray[np.intp], clusters: int) -> Array:
     """Per-prompt sums, shape (prompts, 15), over the rows with a distribution."""
-    sums = np.zeros((clusters, _WIDTH))
+    sums = np.zeros((clusters, CALIBRATION_WIDTH))
     rows, probabilities, truth = _distributions(predictions)
     observed = np.eye(len(predictions.labels))[truth]
     bins, confidence, right = _top(probabilities, truth)

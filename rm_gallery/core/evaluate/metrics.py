@@ -16,12 +16,19 @@ from numpy.typing import NDArray
 from rm_gallery.core.evaluate.agreement import Array, kendall, macro_f1, quadratic_kappa, ratio, spearman
 from rm_gallery.core.evaluate.calibration import (
     CALIBRATION,
+    CALIBRATION_WIDTH,
     calibration_sums,
     calibration_values,
     has_distribution,
 )
-from rm_gallery.core.evaluate.predictions import Predictions, Verdict
-from rm_gallery.core.evaluate.ranking import RANKING_WIDTH, ranking_sums, ranking_values
+from rm_gallery.core.evaluate.predictions import Part, Predictions, Verdict
+from rm_gallery.core.evaluate.ranking import (
+    RANKING_WIDTH,
+    ranking_scores,
+    ranking_sums,
+    ranking_values,
+    weighted_scores,
+)
 
 Values = dict[str, tuple[Array, Array]]
 """name → (value, n): both of shape (B,), n the number of rows or pairs that the value is over."""
@@ -56,10 +63,26 @@ PAIRWISE = (
     "invalid",
 )
 
+DIMENSIONS = (
+    "reward",
+    "accuracy",
+    "mae",
+    "pairwise_accuracy",
+    "pairwise_accuracy_half",
+    "mass",
+    "parse_rate",
+    "invalid",
+)
+"""Of several dimensions together. Those of one are named `accuracy/helpfulness`."""
+_OF_THE_WHOLE = ("mass", "parse_rate", "invalid")  # no dimension has its own
+
 OF_SEVERAL_ROWS = frozenset(
     ("pairwise_accuracy", "pairwise_accuracy_half", "two_order_accuracy", "two_order_agreement", "flip_rate")
 )
 """The metrics that compare rows with each other; the rest are of each row by itself."""
+
+METRICS = {"pointwise": POINTWISE, "pairwise": PAIRWISE, "dimensions": DIMENSIONS}
+"""Kind of predictions → their figures in the order in which they are shown."""
 
 _CONSTANT = "undefined: nothing parsed, or the labels or the verdicts are constant"
 _ONE_ORDER = "no pair was judged in both orders"
@@ -88,21 +111,31 @@ _NO_INTERVAL = {
 def metric_names(predictions: Predictions) -> tuple[str, ...]:
     """The metrics of this evaluation, in the order in which they are shown.
 
-    Those of `POINTWISE` or `PAIRWISE`; the ones in `CALIBRATION` only where a row has a distribution.
+    Those of `METRICS`, of several dimensions followed by those of each; the ones in `CALIBRATION` only where a row has a distribution.
     """
-    names = POINTWISE if predictions.kind == "pointwise" else PAIRWISE
+    names = METRICS[predictions.kind]
     shown = has_distribution(predictions)
-    return tuple(name for name in names if shown or name not in CALIBRATION)
+    whole = [name for name in names if shown or name not in CALIBRATION]
+    return (*whole, *(name for part in predictions.parts for name in _names_of(part)))
+
+
+def base_metric(metric: str) -> str:
+    """What `accuracy/helpfulness` is the figure of."""
+    return metric.partition("/")[0]
+
+
+def _names_of(part: Part) -> list[str]:
+    return [f"{name}/{part.name}" for name in metric_names(part.predictions) if name not in _OF_THE_WHOLE]
 
 
 def no_interval(metric: str) -> str | None:
     """Why a metric has no bootstrap interval, None where it has one."""
-    return _NO_INTERVAL.get(metric)
+    return _NO_INTERVAL.get(base_metric(metric))
 
 
 def undefined_reason(metric: str) -> str:
     """Why a metric can come out as NaN."""
-    return _UNDEFINED.get(metric, "there are no rows")
+    return _UNDEFINED.get(base_metric(metric), "there are no rows")
 
 
 def compute_metrics(predictions: Predictions) -> dict[str, float]:
@@ -126,6 +159,10 @@ def compute_metrics(predictions: Predictions) -> dict[str, float]:
         images. first_position_rate: share of A among the verdicts A and B. macro_f1: mean F1 over the verdicts
         that occur as label or verdict; an invalid output is a miss of its label's class.
 
+    Several dimensions: those of scores for each, as `mae/helpfulness`, and of the whole reward: the weighted mean
+        of the rewards. accuracy: share of rows with every score right. mae: the weighted mean of the dimensions'.
+        pairwise_accuracy, pairwise_accuracy_half: as above, of the weighted mean of the scores. parse_rate, invalid.
+
     Where there is a distribution, over the rows that have one:
         brier: mean of `Σ (p - 1[label])²` over the verdicts (0 to 2). rps: ranked probability score, divided by the
         number of verdicts less one (0 to 1). ece: expected calibration error of the top label in ten bins of equal
@@ -138,10 +175,15 @@ def compute_metrics(predictions: Predictions) -> dict[str, float]:
 def cluster_sums(predictions: Predictions) -> Array:
     """Per-prompt sums, shape (prompts, K), in the order of the sorted prompt ids.
 
-    Columns: the sum of rewards; the table truth × (verdicts, invalid), flattened; the counts of pairs of rows;
+    Columns (of several dimensions those of the whole, then of each): the sum of rewards; the table truth × (verdicts, invalid), flattened; the counts of pairs of rows;
     where there are distributions, `calibration_sums`.
     """
     names, cluster = np.unique(np.asarray(predictions.cluster, dtype=np.str_), return_inverse=True)
+    if predictions.parts:
+        whole = _whole_sums(predictions, cluster, len(names))
+        return np.concatenate(
+            [whole, *(cluster_sums(part.predictions) for part in predictions.parts)], axis=1
+        )
     size, count = len(predictions.labels), len(names)
     index = {label: i for i, label in enumerate(predictions.labels)}
     truth = np.array([index[value] for value in predictions.truth], dtype=np.intp)
@@ -151,8 +193,12 @@ def cluster_sums(predictions: Predictions) -> Array:
     rewards, table = np.zeros((count, 1)), np.zeros((count, size * (size + 1)))
     np.add.at(rewards[:, 0], cluster, np.asarray(predictions.reward, dtype=np.float64))
     np.add.at(table, (cluster, truth * (size + 1) + predicted), 1.0)
-    of_pairs = ranking_sums if predictions.kind == "pointwise" else _order_sums
-    parts = [rewards, table, of_pairs(predictions, cluster, count)]
+    if predictions.kind == "pointwise":
+        labels = np.asarray(predictions.truth, dtype=np.float64)
+        of_pairs = ranking_sums(labels, ranking_scores(predictions), cluster, count)
+    else:
+        of_pairs = _order_sums(predictions, cluster, count)
+    parts = [rewards, table, of_pairs]
     if has_distribution(predictions):
         parts.append(calibration_sums(predictions, cluster, count))
     return np.concatenate(parts, axis=1)
@@ -160,6 +206,8 @@ def cluster_sums(predictions: Predictions) -> Array:
 
 def metric_values(predictions: Predictions, sums: Array) -> Values:
     """The metrics of B weighted resamples from their sums of shape (B, K), columns as in `cluster_sums`."""
+    if predictions.parts:
+        return _dimension_values(predictions, sums)
     size = len(predictions.labels)
     pointwise = predictions.kind == "pointwise"
     widths = (1, size * (size + 1), RANKING_WIDTH if pointwise else _ORDER_WIDTH)
@@ -213,6 +261,53 @@ def _pairwise(labels: tuple[Verdict, ...], table: Array) -> Values:
         "accuracy_untied": (ratio(table[:, a, a] + table[:, b, b], untied), untied),
         "first_position_rate": (ratio(first, first + second), first + second),
     }
+
+
+_WHOLE_WIDTH = 6
+
+
+def _whole_sums(predictions: Predictions, cluster: NDArray[np.intp], clusters: int) -> Array:
+    """Per-prompt sums of several dimensions together: rewards, rows, right in all, invalid, with a mass, mass, ranking."""
+    known = [0.0 if mass is None else mass for mass in predictions.mass]
+    columns = (
+        predictions.reward,
+        np.ones(len(predictions)),
+        [t == p for t, p in zip(predictions.truth, predictions.predicted, strict=True)],
+        [p is None for p in predictions.predicted],
+        [mass is not None for mass in predictions.mass],
+        known,
+    )
+    sums = np.zeros((clusters, _WHOLE_WIDTH))
+    for i, column in enumerate(columns):
+        np.add.at(sums[:, i], cluster, np.asarray(column, dtype=np.float64))
+    return np.concatenate([sums, ranking_sums(*weighted_scores(predictions), cluster, clusters)], axis=1)
+
+
+def _dimension_values(predictions: Predictions, sums: Array) -> Values:
+    widths = [_WHOLE_WIDTH, RANKING_WIDTH, *(_width(part.predictions) for part in predictions.parts)]
+    whole, pairs, *rest = np.split(sums, np.cumsum(widths)[:-1], axis=1)
+    rewards, rows, right, invalid, known, mass = whole.T
+    found = [metric_values(part.predictions, own) for part, own in zip(predictions.parts, rest, strict=True)]
+    errors = [part.weight * values["mae"][0] for part, values in zip(predictions.parts, found, strict=True)]
+    values = {
+        "reward": (ratio(rewards, rows), rows),
+        "accuracy": (ratio(right, rows), rows),
+        "mae": (np.sum(errors, axis=0), rows),
+        "mass": (ratio(mass, known), known),
+        "parse_rate": (ratio(rows - invalid, rows), rows),
+        "invalid": (invalid, rows),
+        **ranking_values(pairs),
+    }
+    for part, of_part in zip(predictions.parts, found, strict=True):
+        values |= {f"{name}/{part.name}": value for name, value in of_part.items()}
+    return {name: values[name] for name in metric_names(predictions)}
+
+
+def _width(predictions: Predictions) -> int:
+    """The columns of `cluster_sums` of scores."""
+    size = len(predictions.labels)
+    calibration = CALIBRATION_WIDTH if has_distribution(predictions) else 0
+    return 1 + size * (size + 1) + RANKING_WIDTH + calibration
 
 
 _ORDER_WIDTH = 4

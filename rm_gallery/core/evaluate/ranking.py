@@ -25,13 +25,27 @@ def ranking_scores(predictions: Predictions) -> Array:
     )
 
 
-def ranking_sums(predictions: Predictions, cluster: NDArray[np.intp], clusters: int) -> Array:
-    """Per-prompt sums, shape (prompts, 3), over the pairs of rows that share a prompt."""
+def weighted_scores(predictions: Predictions) -> tuple[Array, Array]:
+    """(label, score) of each row of several dimensions: the weighted means, NaN where there is no verdict."""
+    truth, scores = np.zeros(len(predictions)), np.zeros(len(predictions))
+    for part in predictions.parts:
+        truth += part.weight * np.asarray(part.predictions.truth, dtype=np.float64)
+        scores += part.weight * ranking_scores(part.predictions)
+    # means that are equal in exact numbers are equal here
+    return truth.round(9), scores.round(9)
+
+
+def ranking_sums(truth: Array, scores: Array, cluster: NDArray[np.intp], clusters: int) -> Array:
+    """Per-prompt sums, shape (prompts, 3), over the pairs of rows that share a prompt.
+
+    Args:
+        truth, scores: (N,) of each row; a score is NaN where there is none.
+        cluster: (N,) the number of its prompt.
+    """
     sums = np.zeros((clusters, RANKING_WIDTH))
     order = np.argsort(cluster, kind="stable")
     prompt = cluster[order]
-    truth = np.asarray(predictions.truth, dtype=np.float64)[order]
-    scores = ranking_scores(predictions)[order]
+    truth, scores = truth[order], scores[order]
     # the k-th neighbour in the sorted order is of the same prompt for all pairs that are k apart
     apart = 1
     while apart < len(prompt) and (same := prompt[apart:] == prompt[:-apart]).any():

@@ -15,7 +15,7 @@ from rm_gallery.core.evaluate.predictions import Predictions
 from rm_gallery.core.evaluate.shares import read_shares, write_shares
 from rm_gallery.core.evaluate.statistics import RESAMPLES, Estimate
 
-Kind = Literal["pointwise", "pairwise", "scalar"]
+Kind = Literal["pointwise", "pairwise", "dimensions", "scalar"]
 OUTCOMES = "outcomes.parquet"
 """Beside predictions.parquet in the folder of a benchmark's result: its `shares`."""
 

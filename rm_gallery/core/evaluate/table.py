@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +45,12 @@ _COLUMNS = {
         *("reward", "accuracy_untied", "flip_rate", "first_position_rate", "invalid"),
         *("accuracy", "two_order_accuracy", "macro_f1"),
     ),
+    "dimensions": ("reward", "accuracy", "mae", "pairwise_accuracy", "invalid", "pairwise_accuracy_half"),
 }
 """The first five are shown in a narrow terminal, all of these in a wide one, every metric in one that holds them."""
+OF_DIMENSION = ("reward", "accuracy", "mae", "kappa", "spearman", "pairwise_accuracy", "within_1")
+"""The figures of one of several dimensions that are shown, in a wide terminal and in the report; the rest are in
+metrics.json."""
 _WIDE = 130
 _CELL = 14  # the width of an interval and what parts it from the next
 
@@ -61,7 +66,8 @@ def print_result(console: Console, result: EvalResult) -> None:
         _print_benchmark(console, result)
         return
     kind = result.kind
-    every = tuple(name for name in result.metrics if name != "parse_rate")  # the invalid column says the same
+    # the invalid column says what parse_rate says, and dimensions have a table of their own
+    every = tuple(name for name in result.metrics if name != "parse_rate" and "/" not in name)
     shown = _COLUMNS[kind] if console.width >= _WIDE else _COLUMNS[kind][:5]
     names = every if console.width >= _CELL * (len(every) + 1) else tuple(n for n in every if n in shown)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -72,7 +78,29 @@ def print_result(console: Console, result: EvalResult) -> None:
     table.add_row("judge", *cells(result.metrics, names, n), style="bold")
     for found in result.baselines:
         table.add_row(found.name, *cells(found.metrics or {}, names, n), style="dim")
-    _print(console, result, table)
+    _print(console, result, table, *([_dimensions(console, result)] if dimension_names(result) else []))
+
+
+def dimension_names(result: EvalResult) -> list[str]:
+    """The dimensions that were measured, in their order; none of a judge of one score."""
+    return [part.name for part in result.predictions.parts] if result.predictions else []
+
+
+def _dimensions(console: Console, result: EvalResult) -> Table:
+    """For each dimension a row of the judge, and one of the baseline to beat first."""
+    from rich.table import Table
+
+    names = OF_DIMENSION if console.width >= _WIDE else OF_DIMENSION[:4]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("dimension")
+    for name in names:
+        table.add_column(TITLES[name], justify="right", no_wrap=True)
+    other = result.baseline(reference(result))
+    for dimension in dimension_names(result):
+        of_it = tuple(f"{name}/{dimension}" for name in names)
+        table.add_row(dimension, *cells(result.metrics, of_it, result.n), style="bold")
+        table.add_row(f"  {other.name}", *cells(other.metrics or {}, of_it, result.n), style="dim")
+    return table
 
 
 def _print_benchmark(console: Console, result: EvalResult) -> None:
@@ -105,15 +133,16 @@ def shown_metrics(result: EvalResult) -> list[str]:
     return list(dict.fromkeys([result.headline, *names]))
 
 
-def _print(console: Console, result: EvalResult, table: Table) -> None:
+def _print(console: Console, result: EvalResult, *tables: Table) -> None:
     unit = "rows" if result.shares is None else "items"
     console.print(
         f"{result.model} on {result.benchmark}: {result.n} {unit}, {result.prompts} prompts, mode {result.mode}",
         markup=False,
         highlight=False,
     )
-    console.print()
-    console.print(table)
+    for table in tables:
+        console.print()
+        console.print(table)
     console.print()
     for sentence in sentences(result):
         console.print(sentence, markup=False, highlight=False)
@@ -156,7 +185,7 @@ def sentences(result: EvalResult) -> list[str]:
         found.append(headline(result, strongest))
     if result.shares is None:
         invalid = round(result.metrics["invalid"].value)
-        found.append(f"Invalid outputs: {invalid} of {result.n} ({invalid / result.n:.1%}).")
+        found.append(f"Invalid outputs: {invalid} of {result.n} ({invalid / result.n:.1%}){_kinds(result)}.")
     shown = shown_metrics(result)
     found += [f"{name}: {e.reason}." for name, e in result.metrics.items() if e.reason and name in shown]
     notes: dict[str, list[str]] = {}
@@ -165,6 +194,13 @@ def sentences(result: EvalResult) -> list[str]:
             notes.setdefault(baseline.note, []).append(baseline.name)
     found += [f"{', '.join(names)}: {note}." for note, names in notes.items()]
     return [*found, *result.notes]
+
+
+def _kinds(result: EvalResult) -> str:
+    """How many answers have no verdict for which reason."""
+    problems = [] if result.predictions is None else [p for p in result.predictions.problem if p]
+    kinds = Counter(problem.partition(":")[0] for problem in problems)
+    return ": " + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) if kinds else ""
 
 
 def cells(metrics: Mapping[str, Estimate], names: tuple[str, ...], n: int) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rm_gallery.core.errors import DataError
-from rm_gallery.core.evaluate.metrics import PAIRWISE, POINTWISE
+from rm_gallery.core.evaluate.metrics import METRICS
 from rm_gallery.core.evaluate.report.inputs import Evaluation
 from rm_gallery.core.evaluate.result import (
     BaselineResult,
@@ -112,7 +112,7 @@ class Systems:
     def metrics(self) -> tuple[list[str], list[str]]:
         """The names of all figures in the order of the table, and those of the two orders."""
         if self.last.shares is None:
-            known = POINTWISE if self.last.kind == "pointwise" else PAIRWISE
+            known = METRICS[self.last.kind]
             # the invalid line says what parse_rate says
             every = [name for name in known if self._has(name) and name != "parse_rate"]
         else:

@@ -17,7 +17,7 @@ from typing import Any
 
 from rm_gallery.core.errors import ConfigError, DataError
 from rm_gallery.core.evaluate import Predictions, compute_metrics
-from rm_gallery.core.evaluate.metrics import OF_SEVERAL_ROWS
+from rm_gallery.core.evaluate.metrics import OF_SEVERAL_ROWS, base_metric
 from rm_gallery.core.evaluate.predictions import columns, task_kind
 from rm_gallery.core.tasks import Task
 
@@ -50,24 +50,29 @@ def of_validation(rows: Rows, task: Task[Any] | None) -> Figures:
     if task is None or not rows:
         return _means(rows)
     try:
-        kind = task_kind(task)
+        task_kind(task)
         truth = [task.check_truth(task.ground_truth(row.get("gts"), {})) for row in rows]
-    except (ConfigError, DataError):  # several dimensions, or a truth that is not in the dump
+    except (ConfigError, DataError):  # a truth that is not in the dump
         return _means(_scored(rows, task))
-    results = [task.score_text(str(row.get("output")), true) for row, true in zip(rows, truth, strict=True)]
+    sources = [str(row.get("data_source") or "unknown") for row in rows]
+    results = [
+        task.score_text(str(row.get("output")), true, source)
+        for row, true, source in zip(rows, truth, sources, strict=True)
+    ]
     known = {
         "truth": truth,
         "predicted": [predicted for predicted, _ in results],
         "reward": [reward for _, reward in results],
         "probabilities": [None] * len(rows),
         "mass": [None] * len(rows),
+        "data_source": sources,
     }
-    table = {name: tuple(known.get(name, [""] * len(rows))) for name in columns()}
-    figures = compute_metrics(Predictions(kind, tuple(task.verdicts()), **table))
-    for (
-        name
-    ) in OF_SEVERAL_ROWS:  # which rows share a prompt, or are one pair in two orders, is not in the dump
-        figures.pop(name, None)
+    table = {name: known.get(name, [""] * len(rows)) for name in (*columns(), "data_source")}
+    figures = compute_metrics(Predictions.of(task, table))
+    for name in list(figures):
+        # which rows share a prompt, or are one pair in two orders, is not in the dump
+        if base_metric(name) in OF_SEVERAL_ROWS:
+            del figures[name]
     figures["reward/mean"] = figures.pop("reward")
     return dict(figures)
 
