@@ -452,7 +452,7 @@ def test_what_does_not_fit_is_counted(settings, tiny_encoder, tmp_path):
     assert result.overlong > 0
     assert "longer than the model's context of 24 tokens" in " ".join(result.notes)
     settings["data"]["max_prompt_length"] = 5
-    with pytest.raises(DataError, match=r"all 48 pairs are longer than data\.max_prompt_length=5"):
+    with pytest.raises(DataError, match=r"all 48 training pairs are longer than data\.max_prompt_length=5"):
         train_local(check_config(settings))
 
 

@@ -13,14 +13,12 @@ from torch import Tensor
 from trl import RewardTrainer
 
 from rm_gallery.core.errors import DataError
+from rm_gallery.core.judge.answer import Conversation
 from rm_gallery.core.judge.scalar_card import ScalarCard, load_scalar_card
 from rm_gallery.core.train.config import BradleyTerrySection, TrainConfig
 from rm_gallery.core.train.local.heldout import HeldOutMixin
-from rm_gallery.core.train.local.job import training_order
 from rm_gallery.core.train.local.preference_loss import Ties
 from rm_gallery.core.train.local.scalar import (
-    Encoded,
-    Encoder,
     ScalarJob,
     columns,
     forward_options,
@@ -33,73 +31,30 @@ from rm_gallery.core.train.pairs import PreferencePair, read_pairs
 from rm_gallery.core.train.ratings import spoken
 from rm_gallery.core.train.run_folder import RunFolder
 
-Pairs = list[PreferencePair]
-
-
-def read_pair_files(config: TrainConfig) -> tuple[Pairs, Pairs, list[str]]:
-    """The pairs of `data.train` and `data.val`, and what was left out. Raises `DataError`."""
-    data, found, notes = config.data, list[Pairs](), list[str]()
-    for file in (data.train, data.val):
-        pairs: Pairs = []
-        if file is not None:
-            pairs, said = read_pairs(file, config.bradley_terry, limit=data.limit, seed=config.train.seed)
-            notes += said
-        found.append(pairs)
-    return found[0], found[1], notes
-
 
 @dataclass(frozen=True, kw_only=True)
-class BradleyTerryJob(ScalarJob):
-    """Pairs of responses, of which the chosen one shall score higher."""
+class BradleyTerryJob(ScalarJob[PreferencePair]):
+    """Pairs of responses, of which the chosen one shall score higher; the texts are in this order."""
 
     unit: ClassVar[str] = "pairs"
     best: ClassVar[tuple[str, bool]] = ("eval_accuracy_untied", True)
 
-    train: Pairs
-    val: Pairs
-    texts: Sequence[tuple[Encoded, Encoded]]
-    """Of the training pairs: chosen, rejected."""
+    @staticmethod
+    def _read(path: Path, config: TrainConfig) -> tuple[list[PreferencePair], list[str]]:
+        return read_pairs(path, config.bradley_terry, limit=config.data.limit, seed=config.train.seed)
 
-    @classmethod
-    def prepare(cls, config: TrainConfig) -> BradleyTerryJob:
-        """Read, check and encode the pairs.
+    @staticmethod
+    def _conversations(row: PreferencePair) -> Sequence[Conversation]:
+        return row.conversations
 
-        Raises:
-            ConfigError, DataError: they cannot be trained on; says which and why.
-        """
-        pairs, held_out, notes = read_pair_files(config)
-        encoder = Encoder(config)
-        texts = [_encoded(encoder, pair) for pair in pairs]
-        kept = encoder.fitting([_length(text) for text in texts], "pairs")
-        train = [pairs[i] for i in kept]
+    @staticmethod
+    def _check(config: TrainConfig, train: Sequence[PreferencePair]) -> None:
         if all(pair.tied for pair in train):
             raise DataError(
                 f"{config.data.train}: of the pairs that are left, {len(train)}, all are ties: raise "
                 "data.limit or data.max_prompt_length"
             )
         _ties(config.bradley_terry, train)  # a parameter that cannot be learned is known now
-        val = held_out
-        if held_out:
-            lengths = [_length(_encoded(encoder, pair)) for pair in held_out]
-            val = [held_out[i] for i in encoder.fitting(lengths, "held-out pairs")]
-        order = training_order(config, [pair.input for pair in train])
-        out, out_val = len(pairs) - len(train), len(held_out) - len(val)
-        return cls(
-            config=config,
-            tokenizer=encoder.tokenizer,
-            order=order,
-            rows=len(train),
-            overlong=out,
-            overlong_val=out_val,
-            notes=[
-                *notes,
-                *encoder.note(out, len(pairs), "training pairs"),
-                *encoder.note(out_val, len(held_out), "held-out pairs"),
-            ],
-            train=train,
-            val=val,
-            texts=[texts[i] for i in kept],
-        )
 
     def trainer(self, run: RunFolder, start: str) -> JudgeRewardTrainer:
         section = self.config.bradley_terry
@@ -241,12 +196,3 @@ def margins(section: BradleyTerrySection, pairs: Sequence[PreferencePair]) -> li
 def _ties(section: BradleyTerrySection, pairs: Sequence[PreferencePair]) -> Ties:
     share = sum(pair.tied for pair in pairs) / len(pairs)
     return Ties(section.ties, section.tie_parameter, share)
-
-
-def _encoded(encoder: Encoder, pair: PreferencePair) -> tuple[Encoded, Encoded]:
-    chosen, rejected = pair.conversations
-    return encoder(chosen), encoder(rejected)
-
-
-def _length(texts: tuple[Encoded, Encoded]) -> int:
-    return max(len(text["input_ids"]) for text in texts)

@@ -20,11 +20,11 @@ from rm_gallery.core.judge.scalar import is_scalar_model
 from rm_gallery.core.models.require import require
 from rm_gallery.core.models.weights import load_model, quiet_transformers
 from rm_gallery.core.train.config import TrainConfig
-from rm_gallery.core.train.local.bradley_terry import BradleyTerryJob, read_pair_files
+from rm_gallery.core.train.local.bradley_terry import BradleyTerryJob
 from rm_gallery.core.train.local.exact import ExactJob
 from rm_gallery.core.train.local.job import Job
 from rm_gallery.core.train.local.recorder import Recorder
-from rm_gallery.core.train.local.regression import RegressionJob, read_rating_files
+from rm_gallery.core.train.local.regression import RegressionJob
 from rm_gallery.core.train.local.trainers import world_size
 from rm_gallery.core.train.local.verdicts import VerdictJob, read_examples
 from rm_gallery.core.train.run_folder import RunFolder, is_main_process
@@ -95,9 +95,9 @@ def check_rows(config: TrainConfig) -> list[str]:
     """
     check_available(config)
     if config.method == "bradley_terry":
-        return read_pair_files(config)[2]
+        return BradleyTerryJob.read(config)[2]
     if config.method == "regression":
-        return read_rating_files(config)[2]
+        return RegressionJob.read(config)[2]
     read_examples(config)
     return []
 

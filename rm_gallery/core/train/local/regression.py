@@ -22,13 +22,11 @@ from rm_gallery.core.data.samples import Sample
 from rm_gallery.core.evaluate.benchmarks.aggregate import Figures
 from rm_gallery.core.evaluate.benchmarks.ask import scored
 from rm_gallery.core.evaluate.benchmarks.labelled import accuracies, pairs_of_ratings
+from rm_gallery.core.judge.answer import Conversation
 from rm_gallery.core.judge.scalar_card import ScalarCard
 from rm_gallery.core.train.config import TrainConfig
 from rm_gallery.core.train.local.heldout import HeldOutMixin
-from rm_gallery.core.train.local.job import training_order
 from rm_gallery.core.train.local.scalar import (
-    Encoded,
-    Encoder,
     ScalarJob,
     columns,
     held_out_scores,
@@ -39,74 +37,31 @@ from rm_gallery.core.train.local.scalar import (
 from rm_gallery.core.train.ratings import RatedResponse, read_ratings
 from rm_gallery.core.train.run_folder import RunFolder
 
-Rated = list[RatedResponse]
 MISSING = -100
 """A label that is not there: transformers counts all others of a batch."""
 
 
-def read_rating_files(config: TrainConfig) -> tuple[Rated, Rated, list[str]]:
-    """The rated responses of `data.train` and `data.val`, and what was left out. Raises `DataError`."""
-    data, found, notes = config.data, list[Rated](), list[str]()
-    for file in (data.train, data.val):
-        rated: Rated = []
-        if file is not None:
-            names = tuple(config.regression.attributes)
-            rated, said = read_ratings(file, names, limit=data.limit, seed=config.train.seed)
-            notes += said
-        found.append(rated)
-    return found[0], found[1], notes
-
-
 @dataclass(frozen=True, kw_only=True)
-class RegressionJob(ScalarJob):
+class RegressionJob(ScalarJob[RatedResponse]):
     """Rated responses, whose labels shall be predicted."""
 
     unit: ClassVar[str] = "rated responses"
     best: ClassVar[tuple[str, bool]] = ("eval_loss", False)
 
-    train: Rated
-    val: Rated
-    texts: Sequence[Encoded]
+    @staticmethod
+    def _read(path: Path, config: TrainConfig) -> tuple[list[RatedResponse], list[str]]:
+        names = tuple(config.regression.attributes)
+        return read_ratings(path, names, limit=config.data.limit, seed=config.train.seed)
 
-    @classmethod
-    def prepare(cls, config: TrainConfig) -> RegressionJob:
-        """Read, check and encode the responses.
-
-        Raises:
-            ConfigError, DataError: they cannot be trained on; says which and why.
-        """
-        rated, held_out, notes = read_rating_files(config)
-        encoder = Encoder(config)
-        texts = [encoder(each.conversation) for each in rated]
-        kept = encoder.fitting([len(text["input_ids"]) for text in texts], "rated responses")
-        train, val = [rated[i] for i in kept], held_out
-        if held_out:
-            lengths = [len(encoder(each.conversation)["input_ids"]) for each in held_out]
-            val = [held_out[i] for i in encoder.fitting(lengths, "held-out responses")]
-        order = training_order(config, [each.input for each in train])
-        out, out_val = len(rated) - len(train), len(held_out) - len(val)
-        return cls(
-            config=config,
-            tokenizer=encoder.tokenizer,
-            order=order,
-            rows=len(train),
-            overlong=out,
-            overlong_val=out_val,
-            notes=[
-                *notes,
-                *encoder.note(out, len(rated), "training responses"),
-                *encoder.note(out_val, len(held_out), "held-out responses"),
-            ],
-            train=train,
-            val=val,
-            texts=[texts[i] for i in kept],
-        )
+    @staticmethod
+    def _conversations(row: RatedResponse) -> Sequence[Conversation]:
+        return [row.conversation]
 
     def trainer(self, run: RunFolder, start: str) -> JudgeRegressionTrainer:
         attributes = self.config.regression.attributes
         dataset = datasets.Dataset.from_dict(
             {
-                **columns([self.texts[i] for i in self.order]),
+                **columns([text for i in self.order for text in self.texts[i]]),
                 "labels": [_labels(self.train[i]) for i in self.order],
             }
         )

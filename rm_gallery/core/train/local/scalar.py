@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
 from accelerate.utils import gather_object
@@ -21,7 +22,7 @@ from rm_gallery.core.judge.scalar import ScalarJudge, context_length, encode
 from rm_gallery.core.judge.scalar_card import name_labels
 from rm_gallery.core.models.weights import inner_model, load_tokenizer, quiet_transformers
 from rm_gallery.core.train.config import TrainConfig
-from rm_gallery.core.train.local.job import Job
+from rm_gallery.core.train.local.job import Job, training_order
 from rm_gallery.core.train.local.trainers import (
     common_arguments,
     in_bfloat16,
@@ -36,12 +37,79 @@ logger = logging.getLogger("rm_gallery.train")
 Encoded = dict[str, list[int]]
 
 
+class Row(Protocol):
+    """What a scalar model learns from: responses to one prompt, and what is known of them."""
+
+    @property
+    def input(self) -> Hashable: ...
+
+
+R = TypeVar("R", bound=Row)
+J = TypeVar("J", bound="ScalarJob[Any]")
+Rows = tuple[list[R], list[R], list[str]]
+"""The rows of `data.train` and of `data.val`, and what was left out of them."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class ScalarJob(Job):
-    """Trains a sequence classifier on texts that are encoded as `ScalarJudge` will encode them."""
+class ScalarJob(Job, Generic[R]):
+    """Trains a sequence classifier on texts that are encoded as `ScalarJudge` will encode them.
+
+    Attributes:
+        texts: of each training row, one for each conversation.
+    """
 
     best: ClassVar[tuple[str, bool]]
     """The held-out figure that decides which checkpoint is the best, and whether more of it is better."""
+
+    train: list[R]
+    val: list[R]
+    texts: Sequence[tuple[Encoded, ...]]
+
+    @classmethod
+    def read(cls, config: TrainConfig) -> Rows[R]:
+        """Read and check both files. Raises `DataError`."""
+        train, notes = cls._read(config.data.train, config)
+        val, more = ([], []) if config.data.val is None else cls._read(config.data.val, config)
+        return train, val, [*notes, *more]
+
+    @classmethod
+    def prepare(cls: type[J], config: TrainConfig) -> J:
+        """Read, check and encode the rows.
+
+        Raises:
+            ConfigError, DataError: they cannot be trained on; says which and why.
+        """
+        rows, rows_val, notes = cls.read(config)
+        encoder = Encoder(config)
+        train, texts, said = encoder.fit(rows, cls._conversations, f"training {cls.unit}")
+        cls._check(config, train)
+        val, _, said_val = encoder.fit(rows_val, cls._conversations, f"held-out {cls.unit}")
+        return cls(
+            config=config,
+            tokenizer=encoder.tokenizer,
+            order=training_order(config, [row.input for row in train]),
+            rows=len(train),
+            overlong=len(rows) - len(train),
+            overlong_val=len(rows_val) - len(val),
+            notes=[*notes, *said, *said_val],
+            train=train,
+            val=val,
+            texts=texts,
+        )
+
+    @staticmethod
+    @abstractmethod
+    def _read(path: Path, config: TrainConfig) -> tuple[list[R], list[str]]:
+        """(the rows of a file, sentences on what was left out of them). Raises `DataError`."""
+
+    @staticmethod
+    @abstractmethod
+    def _conversations(row: R) -> Sequence[Conversation]:
+        """What is scored of a row."""
+
+    @staticmethod
+    def _check(config: TrainConfig, train: Sequence[R]) -> None:
+        """Raise `DataError` where the training rows that fit cannot be learned from."""
 
     def arguments(self, run: RunFolder, evaluates: bool) -> RewardConfig:
         micro = micro_batch(self.config)
@@ -88,18 +156,24 @@ class Encoder:
     def __call__(self, conversation: Conversation) -> Encoded:
         return encode(self.tokenizer, conversation)
 
-    def fitting(self, lengths: Sequence[int], what: str) -> list[int]:
-        """The positions of those that fit. Raises `DataError` where none does."""
-        kept = [i for i, length in enumerate(lengths) if length <= self.limit]
-        if not kept:
-            raise DataError(
-                f"all {len(lengths)} {what} are longer than {self.why} tokens (the shortest has {min(lengths)})"
-            )
-        return kept
+    def fit(
+        self, rows: Sequence[R], conversations: Callable[[R], Sequence[Conversation]], what: str
+    ) -> tuple[list[R], list[tuple[Encoded, ...]], list[str]]:
+        """(the rows of whose texts none is too long, these texts, a sentence on the others, where there are any).
 
-    def note(self, out: int, of: int, what: str) -> list[str]:
-        """A sentence on what was too long, where anything was."""
-        return [f"{out} of {of} {what} are longer than {self.why} tokens and left out"] if out else []
+        Raises:
+            DataError: there are rows, and none of them fits.
+        """
+        texts = [tuple(map(self, conversations(row))) for row in rows]
+        lengths = [max(len(text["input_ids"]) for text in each) for each in texts]
+        kept = [i for i, length in enumerate(lengths) if length <= self.limit]
+        if rows and not kept:
+            raise DataError(
+                f"all {len(rows)} {what} are longer than {self.why} tokens (the shortest has {min(lengths)})"
+            )
+        out = len(rows) - len(kept)
+        notes = [f"{out} of {len(rows)} {what} are longer than {self.why} tokens and left out"] if out else []
+        return [rows[i] for i in kept], [texts[i] for i in kept], notes
 
 
 def _configuration(path: str, trust_remote_code: bool) -> Any:
