@@ -23,13 +23,14 @@ from rm_gallery.core.evaluate import PAIRWISE, POINTWISE
 from rm_gallery.core.evaluate.baselines import baseline_names
 from rm_gallery.core.evaluate.predictions import columns
 from rm_gallery.core.train.config import TrainConfig, check_config
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SHARED
+from tests.docs.console import FENCE, commands
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 WITH_README = [*PAGES, ROOT / "README.md"]
 FOLDERS = tuple(f"{name}/" for name in ("rm_gallery", "examples", "tutorials", "tests", "docs", "benchmarks"))
-GENERATED = ("examples/data/exports",)
+GENERATED = ("examples/data/exports", "benchmarks/results/methods.json")
 
 
 def read(page: Path) -> str:
@@ -38,7 +39,7 @@ def read(page: Path) -> str:
 
 def blocks(page: Path, language: str) -> list[str]:
     """The fenced code blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", read(page), re.MULTILINE | re.DOTALL)
+    return [block["body"] for block in FENCE.finditer(read(page)) if block["language"] == language]
 
 
 def prose(page: Path) -> str:
@@ -130,11 +131,17 @@ def test_every_converter_is_named():
 # -- examples
 
 
+def untitled(page: Path, language: str) -> list[str]:
+    """Those that are no file: test_console.py writes and uses the others."""
+    found = [b for b in FENCE.finditer(read(page)) if b["language"] == language and not b["title"]]
+    return [block["body"] for block in found]
+
+
 def yaml_blocks() -> list[Any]:
     return [
         pytest.param(block, id=f"{page.name}-{number}")
         for page in WITH_README
-        for number, block in enumerate(blocks(page, "yaml"))
+        for number, block in enumerate(untitled(page, "yaml"))
     ]
 
 
@@ -179,6 +186,7 @@ def command_lines(page: Path) -> list[str]:
     """Every `rmg …` of the shell blocks and of the inline code."""
     shell = "\n".join(blocks(page, "bash")).replace("\\\n", " ").replace("$(which rmg)", "rmg")
     lines = [*shell.splitlines(), *inline_code(page)]
+    lines += [command for block in blocks(page, "console") for command, _ in commands(block)]
     found = (re.match(r"(?:accelerate launch .*?)?\b(rmg .*)", line.strip()) for line in lines)
     return [match[1] for match in found if match]
 
@@ -215,7 +223,8 @@ def test_every_command_line_exists(page):
 
 
 def test_the_pages_show_commands():
-    assert all(command_lines(page) for page in PAGES)
+    silent = {"reference.md", "overview.md", "example_report.md"}
+    assert all(command_lines(page) for page in PAGES if page.name not in silent)
 
 
 @pytest.mark.parametrize(
@@ -236,9 +245,10 @@ def test_every_option_of_eval_is_explained():
 
 
 def anchors(page: Path) -> set[str]:
+    """Of its headings, as mkdocs.yml and code hosts make them: each space is a hyphen, other signs go."""
     headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
     plain = (re.sub(r"[^\w\s-]", "", heading.lower()).strip() for heading in headings)
-    return {re.sub(r"[\s-]+", "-", heading) for heading in plain}
+    return {heading.replace(" ", "-") for heading in plain}
 
 
 @pytest.mark.parametrize("page", WITH_README, ids=with_id)
@@ -264,8 +274,34 @@ def test_every_file_of_the_repository_that_is_named_exists(page):
             assert list(ROOT.glob(name.rstrip("/"))), f"{page.name}: {name}"
 
 
+class _Settings(yaml.SafeLoader):
+    """mkdocs.yml names a function of its own; here it is nothing."""
+
+
+_Settings.add_multi_constructor("tag:yaml.org,2002:python/", lambda *_: None)
+
+
+def pages_of(navigation: Any) -> Iterator[str]:
+    for entry in navigation:
+        for target in entry.values():
+            yield from [target] if isinstance(target, str) else pages_of(target)
+
+
 def test_every_page_is_in_the_navigation():
-    navigation = yaml.safe_load(read(ROOT / "mkdocs.yml"))["nav"]
-    assert sorted(name for entry in navigation for name in entry.values()) == sorted(
-        str(page.relative_to(DOCS)) for page in PAGES
-    )
+    navigation = yaml.load(read(ROOT / "mkdocs.yml"), _Settings)["nav"]
+    assert sorted(pages_of(navigation)) == sorted(str(page.relative_to(DOCS)) for page in PAGES)
+
+
+def test_the_links_of_the_guides_lead_here():
+    """Their pages stand beside train.md: what they link to is there, with the sections that they name."""
+    guides = sorted((SHARED / "spec").glob("*.md"))
+    if not guides:
+        pytest.skip("needs the guides in ../shared/spec, which are not part of the project")
+    linked = 0
+    for guide in guides:
+        for path, anchor in re.findall(r"\]\(([\w./]+\.md)(?:#([^)]+))?\)", read(guide)):
+            page = (DOCS / "building_rm" / path).resolve()
+            assert page.is_file(), f"{guide.name}: {path}"
+            assert not anchor or anchor in anchors(page), f"{guide.name}: {path}#{anchor}"
+            linked += 1
+    assert linked >= 11
