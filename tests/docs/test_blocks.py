@@ -6,10 +6,14 @@ import ast
 import os
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from rm_gallery.core.data.config import load_config as load_data_config
+from rm_gallery.core.errors import RMGalleryError
+from rm_gallery.core.train import load_config
 from tests.conftest import ROOT
 from tests.docs.console import FENCE
 from tests.docs.test_docs import PAGES, WITH_README, check_command, read, with_id
@@ -19,15 +23,17 @@ LANGUAGES = {"bash", "console", "csv", "json", "python", "text", "yaml", ""}
 PYTHON = {
     "as_reward.md": "tests/rewards/test_docs.py",
     "benchmarks.md": "tests/benchmarks/test_docs.py",
+    "building_rm/bradley_terry.md": "tests/docs/test_console.py",
     "data/process.md": "tests/docs/test_docs.py",
+    "evaluate.md": "tests/docs/test_console.py",
     "graders.md": "tests/graders/test_docs.py",
     "models.md": "tests/models/test_openai_chat.py",
     "runner.md": "tests/runner/test_docs.py",
     "serve.md": "tests/serve/test_docs.py",
 }
 """Pages whose Python blocks another file of tests runs."""
-IMPORTED = {"building_rm/bradley_terry.md", "building_rm/train.md", "cluster.md", "evaluate.md", "README.md"}
-"""Pages whose Python blocks need a trained model, or a hub: they compile, and what they import is there."""
+IMPORTED = {"building_rm/train.md", "cluster.md", "README.md"}
+"""Pages whose Python blocks need the real model, or a hub: they compile, and what they import is there."""
 SHELL = {".", "cd", "export", "mkdir", "ray", "ssh", "tail", "uvicorn"}
 """Not ours: nothing to check but the files that they name, which another test does."""
 
@@ -65,10 +71,12 @@ def check_line(line: str) -> None:
         program = words[0]
         if program == "rmg":
             check_command(shlex.join(words))
+            check_settings(words[1:], line)
         elif program == "accelerate":
             assert "rm_gallery" in words or "$(which rmg)" in words, line
             start = words.index("rm_gallery") if "rm_gallery" in words else words.index("$(which rmg)")
             check_command(shlex.join(["rmg", *words[start + 1 :]]))
+            check_settings(words[start + 1 :], line)
         elif program == "make":
             targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
             assert {word for word in words[1:] if "=" not in word} <= set(targets), line
@@ -82,6 +90,22 @@ def check_line(line: str) -> None:
             assert program == "sbatch" or os.access(path, os.X_OK), f"{line}: not executable"
         else:
             assert program in SHELL, f"{line}: nothing tests commands of {program}"
+
+
+def check_settings(words: list[str], line: str) -> None:
+    """The recipe with the overrides of the line is a configuration."""
+    if words[0] == "train":
+        config, load = words[1], load_config
+    elif words[:2] == ["data", "convert"] and words[2] in ("--config", "-c"):
+        config, load = words[3], load_data_config
+    else:
+        return
+    if (ROOT / config).is_file():
+        given = [value for option, value in pairwise(words) if option == "--set"]
+        try:
+            load(ROOT / config, given)
+        except RMGalleryError as error:
+            raise AssertionError(f"{line}: {error}") from None
 
 
 def check_python(words: list[str], line: str) -> None:
@@ -119,6 +143,8 @@ def test_every_shell_line_is_known(page):
         "accelerate launch -m rm_gallery train x.yaml --outt y",
         "examples/train/pointwise/run.sh",
         "cd x && rmg evaluate",
+        "rmg train examples/train/pointwise/train.yaml --set train.max_step=1",
+        "rmg data convert --config examples/train/pairwise/data_config.yaml --set export.sed=1",
     ],
 )
 def test_a_line_that_does_not_work_is_found(line):

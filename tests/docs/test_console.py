@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,39 @@ def write(path: Path, rows) -> None:
 def test_the_page_works_as_it_stands(page, workshop, monkeypatch):
     text = (DOCS / page).read_text(encoding="utf-8")
     assert run_page(text, workshop, monkeypatch) >= 2
+
+
+def setup_and_cells(page: str, setup: list[str], workshop: Path, monkeypatch) -> None:
+    """The Python blocks of a page, after commands that make what they need."""
+    found = FENCE.finditer((DOCS / page).read_text(encoding="utf-8"))
+    cells = "".join(block[0] + "\n" for block in found if block["language"] == "python")
+    shown = "".join(f"```console\n$ {command}\n…\n```\n" for command in setup)
+    assert run_page(shown + cells, workshop, monkeypatch) == len(setup)
+
+
+def test_the_python_of_the_page_on_evaluation_runs(workshop, monkeypatch, capsys):
+    train = (
+        "rmg train examples/train/pointwise/train.yaml --set method=sft --set data.train=data/mine_train.parquet "
+        "--set data.val=null --set model.path=models/smollm2-135m-instruct --set model.dtype=float32 "
+        "--set train.batch_size=8 --set train.mini_batch_size=8 --set train.max_steps=1 "
+        "--set rollout.max_response_length=4 --out runs/judge"
+    )
+    evaluate = (
+        "rmg eval --model runs/judge/actor_latest --data data/mine_test.parquet --mode expected --out runs/"
+    )
+    setup_and_cells("evaluate.md", [train, evaluate + "before", evaluate + "after"], workshop, monkeypatch)
+    assert "McNemar" in capsys.readouterr().out
+
+
+def test_the_python_of_the_page_on_scalar_models_runs(workshop, monkeypatch, capsys):
+    train = (
+        "rmg train examples/train/bradley_terry/train.yaml --set data.train=data/pairs_train.parquet "
+        "--set data.val=null --set model.path=models/smollm2-135m-instruct --set model.dtype=float32 "
+        "--set train.batch_size=2 --set train.mini_batch_size=2 --set train.max_steps=1 --out runs/scalar"
+    )
+    setup_and_cells("building_rm/bradley_terry.md", [train], workshop, monkeypatch)
+    score = capsys.readouterr().out.split()[-1]  # one label has no text beside its number
+    assert math.isfinite(float(score))
 
 
 def test_the_pages_that_show_a_way_from_rows_to_a_judge_are_among_them():
