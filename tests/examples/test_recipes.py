@@ -20,6 +20,7 @@ from rm_gallery.core.data import get_converter
 from rm_gallery.core.errors import ConfigError, DataError, InvalidVerdict
 from rm_gallery.core.train import TrainConfig, load_config
 from rm_gallery.core.train.config import check_config
+from rm_gallery.core.train.local.exact_objective import check_exact
 from tests.conftest import ROOT
 
 COOKBOOK = ROOT / "tutorials/cookbooks/training_reward_model"
@@ -167,6 +168,22 @@ def test_the_recipes_of_scalar_models(folder: Path) -> None:
         folder / "train.yaml", [word for before, word in pairwise(words) if before == "--set"]
     )
     assert (small.model.path, small.train.batch_size) == ("models/all-minilm-l6-v2", 16)
+
+
+def test_the_recipe_of_the_exact_objective() -> None:
+    """It trains on the pointwise recipe's rows and in its batches; the laptop's line fits it."""
+    recipe, other = ROOT / "examples/train/exact/train.yaml", load_config(RECIPES[0] / "train.yaml")
+    config = load_config(recipe)
+    assert (config.method, config.engine, config.reward.name) == ("exact", "local", "rps")
+    assert (config.data, config.loss.kl_coef) == (other.data, other.loss.kl_coef)
+    assert (config.train.batch_size, config.mini_batch_size, config.train.learning_rate) == (96, 24, 1e-6)
+    check_exact(config, config.build_task())
+    [line] = [line for line in recipe.read_text().splitlines() if "--set model.path=models/" in line]
+    words = shlex.split(line.removeprefix("#"))
+    assert words[:3] == ["rmg", "train", "examples/train/exact/train.yaml"]
+    small = load_config(recipe, [word for before, word in pairwise(words) if before == "--set"])
+    assert (small.model.path, small.train.batch_size) == ("models/smollm2-135m-instruct", 8)
+    check_exact(small, small.build_task())
 
 
 def test_regressions_attributes_are_the_datasets() -> None:
