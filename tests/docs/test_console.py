@@ -123,6 +123,24 @@ def test_what_one_adds_is_short():
     assert max(python.values()) < LONGEST
 
 
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "no Ray cluster answers at ",
+        "ray start --head --port=6379",
+        "which is not installed: pip install 'rm-gallery[",
+        "is installed and this needs verl ",
+        "rows cannot be trained on, the first is ",
+    ],
+)
+def test_a_sentence_that_no_command_here_can_bring_about_is_in_the_code(sentence):
+    page = " ".join((DOCS / "troubleshooting.md").read_text(encoding="utf-8").split())
+    assert sentence.strip() in page
+    sources = (ROOT / "rm_gallery" / "core").rglob("*.py")
+    # a sentence stands there in parts, with names between them
+    assert any(sentence in source.read_text(encoding="utf-8").replace("[{extra}]", "[") for source in sources)
+
+
 def test_a_block_is_taken_apart():
     block = "$ rmg a \\\n    --b\nsaid\n\n$ rmg c\n"
     assert commands(block) == [("rmg a --b", "said\n\n"), ("rmg c", "")]
