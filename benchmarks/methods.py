@@ -202,19 +202,21 @@ def run(arguments: Sequence[str], log: Path, threads: int) -> dict[str, Any]:
     }
 
 
-def settings_of(method: Method, work: Path, start: str, limit: int) -> dict[str, Any]:
-    """The training YAML. As many rows as prompts, of ratings twice as many: what a Bradley-Terry pair is made of."""
-    pairs_of_ratings = method.more["method"] == "bradley_terry"
-    rows = limit if method.rows == "pairs" or pairs_of_ratings else 2 * limit
-    batch = min(method.train["batch_size"], limit)
+def settings_of(method: Method, work: Path, start: str, data: dict[str, Any]) -> dict[str, Any]:
+    """The training YAML. As many rows of pairs as there are prompts, all ratings; ties have no part in Bradley-Terry."""
+    prompts, scalar_pairs = data["train_prompts"], method.more["method"] == "bradley_terry"
+    rows = 2 * prompts if method.rows == "ratings" and not scalar_pairs else prompts
+    batch = min(method.train["batch_size"], data["train_untied"] if scalar_pairs else prompts)
     train = {**method.train, "batch_size": batch, "mini_batch_size": batch}
     while batch % train["micro_batch_size"]:
         train["micro_batch_size"] -= 1
-    data = {"train": str(work / f"{method.rows}.jsonl"), "limit": rows, "max_prompt_length": 1024}
-    return {**method.more, "model": {"path": start, "dtype": "auto"}, "data": data, "train": train}
+    source = {"train": str(work / f"{method.rows}.jsonl"), "limit": rows, "max_prompt_length": 1024}
+    return {**method.more, "model": {"path": start, "dtype": "auto"}, "data": source, "train": train}
 
 
-def measure(name: str, work: Path, models: dict[str, str], limit: int, threads: int) -> dict[str, Any]:
+def measure(
+    name: str, work: Path, models: dict[str, str], data: dict[str, Any], threads: int
+) -> dict[str, Any]:
     """Train and evaluate one method. An unfinished run is made anew: its seconds would not be the whole."""
     method, folder = METHODS[name], work / name
     start = models.get(method.start) or str(work / method.start / "actor_latest")
@@ -223,7 +225,7 @@ def measure(name: str, work: Path, models: dict[str, str], limit: int, threads: 
             f"{name} goes on from {method.start}, and there is no {start}: measure {method.start} first"
         )
     shutil.rmtree(folder, ignore_errors=True)
-    settings = settings_of(method, work, start, limit)
+    settings = settings_of(method, work, start, data)
     config = work / f"{name}.yaml"
     config.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
     trained = run(["train", str(config), "--out", str(folder)], work / f"{name}-train.log", threads)
@@ -370,7 +372,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{name} …", file=sys.stderr, flush=True)
         try:
             fetch(METHODS[name].start, given, folders)
-            results["methods"][name] = measure(name, given.work, folders, given.limit, given.threads)
+            results["methods"][name] = measure(name, given.work, folders, data, given.threads)
         except RuntimeError as error:
             print(f"{name} failed: {error}", file=sys.stderr)
             failed.append(name)

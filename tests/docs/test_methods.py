@@ -80,9 +80,12 @@ def test_the_same_rows_are_drawn_again_and_a_smaller_draw_is_part_of_a_larger(da
 
 @pytest.mark.parametrize("name", methods.METHODS)
 def test_the_configurations_are_legal(name, tmp_path):
-    for limit in (7, 300):
-        settings = methods.settings_of(methods.METHODS[name], tmp_path, "m", limit)
-        check_config(settings).build_task()
+    for prompts, untied in ((7, 5), (300, 201)):
+        data = {"train_prompts": prompts, "train_untied": untied}
+        config = check_config(methods.settings_of(methods.METHODS[name], tmp_path, "m", data))
+        config.build_task()
+        # ties are dropped by Bradley-Terry, and what is left has to fill a batch
+        assert config.train.batch_size <= (untied if config.method == "bradley_terry" else prompts)
 
 
 def test_figures_of_other_rows_are_not_mixed(tmp_path):
