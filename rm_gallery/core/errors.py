@@ -17,6 +17,10 @@ class InvalidVerdict(RMGalleryError):
     """A model's output holds no single legal verdict. Expected in normal work: counted, never a number."""
 
 
+class UnfinishedReasoning(InvalidVerdict):
+    """The reasoning was cut off before a verdict: a `<think>` is never closed."""
+
+
 class MissingReward(RMGalleryError):
     """A response that could not be scored, where nothing but a number will do: names the cause."""
 

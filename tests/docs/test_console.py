@@ -91,7 +91,7 @@ def test_the_python_of_the_page_on_evaluation_runs(workshop, monkeypatch, capsys
         "rmg train examples/train/pointwise/train.yaml --set method=sft --set data.train=data/mine_train.parquet "
         "--set data.val=null --set model.path=models/smollm2-135m-instruct --set model.dtype=float32 "
         "--set train.batch_size=8 --set train.mini_batch_size=8 --set train.max_steps=1 "
-        "--set rollout.max_response_length=4 --out runs/judge"
+        "--set rollout.max_response_length=16 --out runs/judge"
     )
     evaluate = (
         "rmg eval --model runs/judge/actor_latest --data data/mine_test.parquet --mode expected --out runs/"

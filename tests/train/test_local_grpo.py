@@ -222,6 +222,7 @@ train_local(check_config(settings), path=run, resume=resume)
 @pytest.mark.parametrize("method", ["grpo", "sft"])
 def test_a_killed_run_resumes_to_the_metrics_of_an_unbroken_one(settings, tmp_path, method):
     settings = {**settings, "method": method, "train": {**settings["train"], "max_steps": 6}}
+    settings["rollout"] = {**settings["rollout"], "max_response_length": 8 if method == "grpo" else 20}
     whole = train_local(check_config(settings), path=tmp_path / "whole").run.path
     broken = tmp_path / "broken"
     command = [sys.executable, "-c", SCRIPT, yaml.safe_dump(settings), str(broken)]
@@ -258,6 +259,7 @@ def test_a_run_that_starts_from_adapters_starts_from_what_they_learnt(settings, 
 
     settings["model"]["lora"] = {"rank": 4, "alpha": 64}
     settings["method"] = "sft"
+    settings["rollout"]["max_response_length"] = 20
     settings["train"]["learning_rate"] = 1e-2
     first = train_local(check_config(settings), path=tmp_path / "first").run
     settings["method"], settings["model"] = "grpo", {**settings["model"], "path": str(first.latest)}

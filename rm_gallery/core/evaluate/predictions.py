@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from rm_gallery.core.data.samples import Pair, Row, Sample, conversation_text, row_name
 from rm_gallery.core.errors import ConfigError, DataError, InvalidVerdict
-from rm_gallery.core.evaluate.marginals import Marginals
-from rm_gallery.core.judge.answer import UNPARSABLE, Answer
+from rm_gallery.core.judge.answer import UNPARSABLE, Answer, problem_of
+from rm_gallery.core.judge.marginals import Marginals
 from rm_gallery.core.tasks import Task
 
 Kind = Literal["pointwise", "pairwise", "dimensions"]
@@ -46,7 +46,8 @@ class Predictions:
         truth: the row's label.
         predicted: the verdict, or None where the output held no legal one.
         reward: what the output earned; an invalid one earned the task's `invalid_reward`.
-        problem: why there is no verdict, beginning with `unparsable`, `overlong` or `failed`; "" where there is one.
+        problem: why there is no verdict, beginning with `unparsable`, `unfinished`, `overlong` or
+            `failed`; "" where there is one.
         probabilities: over `labels`, in their order, where the row was judged in a mode that gives them; else None.
         mass: the probability of all legal verdicts together where it is known; else None.
         text: the raw output.
@@ -301,7 +302,7 @@ def _parse(task: Task[Any], text: str) -> Answer:
     try:
         return Answer(verdict=task.parse(text), text=text)
     except InvalidVerdict as error:
-        return Answer(text=text, problem=f"{UNPARSABLE}: {error}")
+        return Answer(text=text, problem=problem_of(error))
 
 
 def _check(answer: Answer, labels: Sequence[Any], row: Row) -> None:

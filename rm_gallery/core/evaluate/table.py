@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rm_gallery.core.evaluate.metrics import base_metric
 from rm_gallery.core.evaluate.orders import ORDER_COLUMNS
 from rm_gallery.core.evaluate.result import EvalResult, headline, reference, strongest_baseline
 from rm_gallery.core.evaluate.statistics import Estimate
@@ -187,13 +188,26 @@ def sentences(result: EvalResult) -> list[str]:
         invalid = round(result.metrics["invalid"].value)
         found.append(f"Invalid outputs: {invalid} of {result.n} ({invalid / result.n:.1%}){_kinds(result)}.")
     shown = shown_metrics(result)
-    found += [f"{name}: {e.reason}." for name, e in result.metrics.items() if e.reason and name in shown]
+    found += [f"{name}: {reason}." for name, reason in reasons(result) if base_metric(name) in shown]
     notes: dict[str, list[str]] = {}
     for baseline in result.baselines:
         if baseline.note:
             notes.setdefault(baseline.note, []).append(baseline.name)
     found += [f"{', '.join(names)}: {note}." for note, names in notes.items()]
     return [*found, *result.notes]
+
+
+def reasons(result: EvalResult) -> list[tuple[str, str]]:
+    """(figure, why it is undefined or has no interval); of several dimensions one for all that share it."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for name, estimate in result.metrics.items():
+        if estimate.reason:
+            base, _, dimension = name.partition("/") if dimension_names(result) else (name, "", "")
+            found.setdefault((base, estimate.reason), []).extend([dimension] if dimension else [])
+    return [
+        (f"{base}/{', '.join(dimensions)}" if dimensions else base, reason)
+        for (base, reason), dimensions in found.items()
+    ]
 
 
 def _kinds(result: EvalResult) -> str:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from rm_gallery.core.errors import DataError, InvalidVerdict, nearest
+from rm_gallery.core.errors import DataError, InvalidVerdict, UnfinishedReasoning, nearest
 from rm_gallery.core.graders.result import GraderError, GraderRank, GraderResult, GraderScore
 from rm_gallery.core.models import background
 from rm_gallery.core.models.chat import ChatError
@@ -87,7 +87,7 @@ class BaseGrader(ABC):
             }
             said = {key: value for key, value in known.items() if value not in (None, "")}
         else:
-            kinds = {InvalidVerdict: "unparsable", DataError: "data"}
+            kinds = {UnfinishedReasoning: "unfinished", InvalidVerdict: "unparsable", DataError: "data"}
             said = {"kind": next((kind for type_, kind in kinds.items() if isinstance(cause, type_)), "")}
         return GraderError(self.name, str(cause), {**said, **metadata})
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
+from rm_gallery.core.errors import InvalidVerdict, UnfinishedReasoning
 from rm_gallery.core.tasks.base import Task
 
 Mode = Literal["greedy", "expected", "vote"]
@@ -14,9 +15,12 @@ MODES: tuple[Mode, ...] = ("greedy", "expected", "vote")
 Conversation = Sequence[dict[str, str]]
 
 UNPARSABLE = "unparsable"
+UNFINISHED = "unfinished"
 OVERLONG = "overlong"
 FAILED = "failed"
-"""The first word of an answer's `problem`, by which such answers are counted."""
+"""The first word of an answer's `problem`, by which such answers are counted. `unfinished`: its reasoning was cut off."""
+MOST_VERDICTS: dict[Mode, int] = {"expected": 1000, "vote": 5000}
+"""Of several dimensions all combinations are verdicts: so many can be weighed, or counted, for each question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class Answer:
         verdict: a legal verdict of the task, or None. In mode `expected` the most probable one, in mode `vote` the
             most frequent one; a draw goes to the one that stands first on the task's scale.
         text: what was written (of a vote, its samples joined by a line of dashes); "" where nothing was.
-        problem: why there is no verdict, beginning with `unparsable`, `overlong` or `failed`; else "".
+        problem: why there is no verdict, beginning with `unparsable`, `unfinished`, `overlong` or `failed`; else "".
         probabilities: over the task's `verdicts()`, in their order, summing to 1: of mode `expected` exact, of `vote`
             the shares of the legal samples; else None.
         mass: the probability of all legal verdicts together (`expected`), or the share of samples that were legal
@@ -70,6 +74,27 @@ class Answer:
         if "probabilities" in given:
             given["probabilities"] = tuple(given["probabilities"])
         return cls(**given)
+
+
+def problem_of(error: InvalidVerdict) -> str:
+    """An answer's `problem` where its text holds no legal verdict."""
+    return f"{UNFINISHED if isinstance(error, UnfinishedReasoning) else UNPARSABLE}: {error}"
+
+
+def too_many(task: Task[Any], mode: Mode) -> str:
+    """Why a task has too many verdicts for a mode, "" where it has not."""
+    most, count = MOST_VERDICTS.get(mode), len(task.verdicts())
+    if most is None or count <= most:
+        return ""
+    return (
+        f"the {len(task.parts) or 1} dimensions of this judge have {count:,} combinations of scores, and mode {mode} "
+        f"takes at most {most:,}: use {'vote, or ' if mode == 'expected' and count <= 5000 else ''}greedy"
+    )
+
+
+def weighs(task: Task[Any], modes: Sequence[str], *, reasons: bool) -> bool:
+    """Whether the distribution over the verdicts can be had from a judge with these modes."""
+    return "expected" in modes and not reasons and not too_many(task, "expected")
 
 
 class Judge(Protocol):

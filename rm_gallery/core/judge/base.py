@@ -5,17 +5,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jinja2
 
 from rm_gallery.core.errors import ConfigError
-from rm_gallery.core.judge.answer import FAILED, MODES, Answer, Conversation, Mode
+from rm_gallery.core.judge.answer import FAILED, MODES, Answer, Conversation, Mode, too_many
 from rm_gallery.core.judge.read import overlong, read, tally, weigh
 from rm_gallery.core.models.tree import Tree
 from rm_gallery.core.tasks.base import Task
 
 _PROBE = "=answer="
+_OPENED = "<think>"
 
 Tokens = tuple[int, ...]
 
@@ -77,6 +79,15 @@ class ModelJudge(ABC):
             )
         )
 
+    @cached_property
+    def opening(self) -> str:
+        """What the chat template has already written of the answer: the `<think>` that its reasoning begins with.
+
+        It belongs to the answer, whose reasoning would else not be seen to be one where it is cut off.
+        """
+        opened = self.render([{"role": "user", "content": "?"}]).rstrip().endswith(_OPENED)
+        return f"{_OPENED}\n" if opened else ""
+
     def generate(self, conversations: Sequence[Conversation], *, max_new_tokens: int) -> list[str]:
         """The judge's answers by greedy decoding, in the order of `conversations`, whatever their length.
 
@@ -93,7 +104,7 @@ class ModelJudge(ABC):
         for batch in self._write(list(asked), max_new_tokens=max_new_tokens, samples=None, seed=0):
             for number, [text] in batch.items():
                 for i in places[number]:
-                    answers[i] = text
+                    answers[i] = self.opening + text
         return answers
 
     def answer(
@@ -142,7 +153,8 @@ class ModelJudge(ABC):
         else:
             count = samples if mode == "vote" else None
             for written in self._write(prompts, max_new_tokens=max_new_tokens, samples=count, seed=seed):
-                give({i: tally(task, t) if count else read(task, t[0]) for i, t in written.items()})
+                texts = {i: [self.opening + text for text in each] for i, each in written.items()}
+                give({i: tally(task, t) if count else read(task, t[0]) for i, t in texts.items()})
         return [answers[i] for i in range(len(conversations))]
 
     def encode(self, conversations: Sequence[Conversation]) -> list[Tokens | Answer]:
@@ -169,14 +181,20 @@ class ModelJudge(ABC):
     def _check(self, task: Task[Any], mode: Mode) -> None:
         if mode not in self.modes:
             raise ConfigError(f"this judge cannot be asked in mode {mode}, only in {' or '.join(self.modes)}")
-        if mode == "expected" and (task.think or self.reasoning_model):
+        if mode == "expected" and (task.think or self.reasoning_model or self.opening):
             raise ConfigError(
                 "this judge reasons before its verdict, and mode expected would give the probability of a verdict "
                 "without any reasoning: use vote, or greedy"
             )
+        if problem := too_many(task, mode):
+            raise ConfigError(problem)
 
     def _end_of_turn(self) -> str:
+        return self.after_answer().rstrip()
+
+    def after_answer(self) -> str:
         """What the chat template writes after an answer: not the end-of-sequence token in every family."""
         turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _PROBE}]
         rendered = str(self.tokenizer.apply_chat_template(turns, tokenize=False))
-        return rendered.rpartition(_PROBE)[2].rstrip() or str(self.tokenizer.eos_token)
+        after = rendered.rpartition(_PROBE)[2]
+        return after if after.strip() else str(self.tokenizer.eos_token)

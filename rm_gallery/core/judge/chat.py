@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rm_gallery.core.errors import ConfigError
-from rm_gallery.core.judge.answer import Answer, Conversation, Mode
+from rm_gallery.core.judge.answer import Answer, Conversation, Mode, too_many
 from rm_gallery.core.judge.base import ModelJudge
 from rm_gallery.core.judge.endpoint import EndpointJudge, parting
 from rm_gallery.core.models.openai_chat import OpenAIChatModel
@@ -62,7 +62,7 @@ class ChatJudge:
     def _distributes(self) -> bool:
         """Whether the verdicts' probabilities can be had."""
         if self.reasons or self.model.judge is not None:
-            return not self.reasons
+            return not (self.reasons or too_many(self.task, "expected"))
         try:
             parting(self.task)
         except ConfigError:

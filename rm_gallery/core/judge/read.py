@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from rm_gallery.core.errors import InvalidVerdict
-from rm_gallery.core.judge.answer import OVERLONG, UNPARSABLE, Answer
+from rm_gallery.core.judge.answer import OVERLONG, Answer, problem_of
+from rm_gallery.core.judge.marginals import Marginals
 from rm_gallery.core.tasks.base import Task
 
 DASHES = "\n-----\n"
@@ -20,24 +21,34 @@ def read(task: Task[Any], text: str) -> Answer:
     try:
         return Answer(task.parse(text), text)
     except InvalidVerdict as error:
-        return Answer(text=text, problem=f"{UNPARSABLE}: {error}")
+        return Answer(text=text, problem=problem_of(error))
 
 
 def tally(task: Task[Any], texts: Sequence[str]) -> Answer:
-    """The vote of several written answers: those that hold no legal verdict have none."""
+    """The vote of several written answers: those that hold no legal verdict have none.
+
+    Of several dimensions each is voted on by itself, for hardly two samples are alike in all of them.
+    """
     verdicts = list(task.verdicts())
     counts, problems = np.zeros(len(verdicts)), []
     for text in texts:
         try:
             counts[verdicts.index(task.parse(text))] += 1
         except InvalidVerdict as error:
-            problems.append(str(error))
+            problems.append(problem_of(error))
     written, legal = DASHES.join(texts), int(counts.sum())
     if not legal:
-        problem = f"{UNPARSABLE}: none of {len(texts)} samples holds a legal verdict, the first because {problems[0]}"
+        kind, _, said = problems[0].partition(": ")
+        problem = f"{kind}: none of {len(texts)} samples holds a legal verdict, the first because {said}"
         return Answer(text=written, problem=problem, mass=0.0)
     shares = tuple((counts / legal).tolist())
-    return Answer(verdicts[int(counts.argmax())], written, probabilities=shares, mass=legal / len(texts))
+    verdict = verdicts[int(counts.argmax())]
+    if task.parts:
+        alone = Marginals([len(part.scale) for part in task.parts])(shares)
+        verdict = {
+            part.name: part.scale[int(np.argmax(p))] for part, p in zip(task.parts, alone, strict=True)
+        }
+    return Answer(verdict, written, probabilities=shares, mass=legal / len(texts))
 
 
 def weigh(task: Task[Any], log_probs: Sequence[float]) -> Answer:

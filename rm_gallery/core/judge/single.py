@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rm_gallery.core.data.samples import Message, Pair, Sample
 from rm_gallery.core.errors import ConfigError
-from rm_gallery.core.judge.answer import Answer
+from rm_gallery.core.judge.answer import Answer, weighs
 from rm_gallery.core.judge.local import LocalJudge
+from rm_gallery.core.judge.marginals import Marginals
 from rm_gallery.core.tasks import get_task
 from rm_gallery.core.tasks.saved import answer_length, load_saved_task
 
@@ -21,7 +23,8 @@ class Judgment:
     """What a judge said of one question.
 
     `verdict` is None where the text holds no legal verdict; `problem` says why. `distribution` is over `verdicts`; None
-    for a judge that reasons first: its verdict depends on reasoning that cannot be enumerated.
+    for a judge that reasons first: its verdict depends on reasoning that cannot be enumerated. `scales` are those of a
+    judge of several dimensions, by name.
     """
 
     text: str
@@ -29,16 +32,28 @@ class Judgment:
     problem: str
     verdicts: tuple[Any, ...]
     distribution: Answer | None
+    scales: dict[str, Sequence[int]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         said = {"text": self.text, "verdict": self.verdict, "problem": self.problem or None}
         if self.distribution is None:
             return said
-        probabilities = zip(self.verdicts, self.distribution.probabilities or (), strict=True)
+        found = {
+            name: {str(value): probability for value, probability in pairs}
+            for name, pairs in self.probabilities().items()
+        }
+        probabilities = found if self.scales else found[""]
+        return {**said, "probabilities": probabilities, "legal_mass": self.distribution.mass}
+
+    def probabilities(self) -> dict[str, list[tuple[Any, float]]]:
+        """(verdict, probability) in the order of the scale; of several dimensions for each, else under ""."""
+        joint = (self.distribution.probabilities if self.distribution else None) or ()
+        if not self.scales:
+            return {"": list(zip(self.verdicts, joint, strict=True))}
+        alone = Marginals([len(scale) for scale in self.scales.values()])(joint)
         return {
-            **said,
-            "probabilities": {str(verdict): probability for verdict, probability in probabilities},
-            "legal_mass": self.distribution.mass,
+            name: list(zip(scale, p, strict=True))
+            for (name, scale), p in zip(self.scales.items(), alone, strict=True)
         }
 
 
@@ -69,7 +84,8 @@ def ask(
     question, length = [task.messages(row.to_row())], answer_length(saved, task)
     [written] = judge.answer(task, question, mode="greedy", max_new_tokens=length)
     distribution = None
-    if "expected" in judge.modes and not (task.think or judge.reasoning_model):
+    reasons = task.think or judge.reasoning_model or bool(judge.opening)
+    if weighs(task, judge.modes, reasons=reasons):
         [distribution] = judge.answer(task, question, mode="expected", max_new_tokens=length)
     return Judgment(
         written.text,
@@ -77,20 +93,27 @@ def ask(
         written.problem,
         tuple(task.verdicts()),
         distribution if distribution and distribution.probabilities else None,
+        {part.name: part.scale for part in task.parts},
     )
 
 
 def describe(judgment: Judgment) -> str:
     """The judgment as lines of text, the distribution as bars."""
     shown = judgment.text if len(judgment.text) <= 200 else judgment.text[:200] + "…"
-    head = f"verdict  {judgment.verdict}" if not judgment.problem else f"no verdict: {judgment.problem}"
+    verdict = judgment.verdict
+    if isinstance(verdict, Mapping):
+        verdict = ", ".join(f"{name} {score}" for name, score in verdict.items())
+    head = f"verdict  {verdict}" if not judgment.problem else f"no verdict: {judgment.problem}"
     distribution = judgment.distribution
     if distribution is None:
         return "\n".join([f"written  {shown}", head])
-    width = max(len(str(verdict)) for verdict in judgment.verdicts)
-    bars = [
-        f"  {verdict!s:>{width}}  {probability:6.1%}  {'█' * round(_BAR * probability)}".rstrip()
-        for verdict, probability in zip(judgment.verdicts, distribution.probabilities or (), strict=True)
-    ]
+    bars = []
+    for name, pairs in judgment.probabilities().items():
+        width = max(len(str(verdict)) for verdict, _ in pairs)
+        bars += [name] if name else []
+        bars += [
+            f"  {verdict!s:>{width}}  {probability:6.1%}  {'█' * round(_BAR * probability)}".rstrip()
+            for verdict, probability in pairs
+        ]
     mass = f"(the judge gives {distribution.mass:.1%} of its probability to legal verdicts; the bars share it out)"
     return "\n".join([f"written  {shown}", head, "", *bars, mass])

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from rm_gallery.core.errors import ConfigError
-from rm_gallery.core.judge.answer import Answer, Conversation, Judge, Mode, Scorer
+from rm_gallery.core.judge.answer import Answer, Conversation, Judge, Mode, Scorer, too_many
 from rm_gallery.core.tasks.base import Task
 from rm_gallery.core.tasks.saved import SavedTask, answer_length, load_saved_task
 
@@ -55,6 +55,8 @@ class Subject:
             raise ConfigError(
                 f"{self.name} cannot be asked in mode {how.mode}; its modes are {', '.join(self.judge.modes)}"
             )
+        if problem := too_many(task, how.mode):
+            raise ConfigError(problem)
         judge, length = self.judge, how.max_new_tokens or answer_length(self.saved, task)
         drawn = (how.samples, how.seed) if how.mode == "vote" else ()
         # what the answer is read by: the parser and the legal verdicts

@@ -130,8 +130,12 @@ def _of_candidate(candidate: Candidate, task: Task[Any] | None, mode: Mode | Non
 
 
 def _mode(judge: Any, task: Task[Any] | None) -> Mode:
+    from rm_gallery.core.judge.answer import weighs
+
     reasons = task is None or task.think or getattr(judge, "reasoning_model", False)
-    return "greedy" if reasons or "expected" not in judge.modes else "expected"
+    if task is None:
+        return "greedy"
+    return "expected" if weighs(task, judge.modes, reasons=reasons) else "greedy"
 
 
 def _rating(task: Task[Any], name: str) -> Task[Any]:

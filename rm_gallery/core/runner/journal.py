@@ -15,7 +15,7 @@ from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.graders import GraderError, GraderResult, result_to_json
 from rm_gallery.core.graders.result import result_from_fields
 
-ANSWERED = frozenset({"unparsable", "invalid_output", "overlong"})
+ANSWERED = frozenset({"unparsable", "unfinished", "invalid_output", "overlong"})
 """The kinds of a `GraderError` that are what the judge answered. A judge asked until it suits has another invalid rate."""
 
 _START = b'{"key": "'

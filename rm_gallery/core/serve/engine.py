@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rm_gallery.core.errors import ConfigError, RMGalleryError
-from rm_gallery.core.judge.answer import FAILED, Answer, Conversation, Mode
+from rm_gallery.core.judge.answer import FAILED, Answer, Conversation, Mode, weighs
 from rm_gallery.core.judge.base import ModelJudge, Tokens
 from rm_gallery.core.judge.read import overlong
 from rm_gallery.core.judge.scalar import ScalarJudge
@@ -200,7 +200,7 @@ def _modes(subject: Subject, task: Task[Any]) -> tuple[str, ...]:
     return tuple(
         mode
         for mode in ("expected", "greedy")
-        if mode in judge.modes and not (mode == "expected" and reasons)
+        if mode in judge.modes and (mode == "greedy" or weighs(task, judge.modes, reasons=reasons))
     )
 
 

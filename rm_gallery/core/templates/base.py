@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from typing_extensions import Self
 
-from rm_gallery.core.errors import InvalidVerdict
+from rm_gallery.core.errors import InvalidVerdict, UnfinishedReasoning
 
 THINK = "think"
 # ASCII digits only: int() would also take "٣", "1_0" and "+3", none of which is the verdict we asked for.
@@ -29,12 +29,14 @@ def after_reasoning(text: str) -> str:
     """Return what follows the last `</think>`.
 
     Raises:
-        InvalidVerdict: a `<think>` is still open at the end, so no verdict was reached.
+        UnfinishedReasoning: a `<think>` is still open at the end, so no verdict was reached.
     """
     end = max((match.end() for match in _tag(THINK, closing=True).finditer(text)), default=0)
     rest = text[end:]
     if _tag(THINK).search(rest):
-        raise InvalidVerdict("the reasoning was opened with <think> and never closed, so there is no verdict")
+        raise UnfinishedReasoning(
+            "the reasoning was opened with <think> and never closed, so there is no verdict"
+        )
     return rest
 
 

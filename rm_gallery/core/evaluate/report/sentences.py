@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rm_gallery.core.evaluate.report.inputs import Evaluation
 from rm_gallery.core.evaluate.report.systems import ORDER, title
 from rm_gallery.core.evaluate.result import EvalResult, headline, reference, strongest_baseline
+from rm_gallery.core.evaluate.table import reasons
 
 _CALLED = {
     "best_constant": "the best constant",
@@ -61,12 +62,12 @@ def notes(evaluations: Sequence[Evaluation]) -> list[tuple[str, str]]:
     found: dict[str, list[str]] = {}
     for evaluation in evaluations:
         result = evaluation.result
-        reasons = [
-            f"{title(metric, result)}: {estimate.reason}."
-            for metric, estimate in result.metrics.items()
-            if estimate.reason and (result.kind == "pairwise" or metric not in ORDER)
+        said = [
+            f"{title(metric, result)}: {reason}."
+            for metric, reason in reasons(result)
+            if result.kind == "pairwise" or metric not in ORDER
         ]
-        for note in (*result.notes, *reasons):
+        for note in (*result.notes, *said):
             found.setdefault(note, []).append(evaluation.name)
     return [
         ("" if len(names) == len(evaluations) else ", ".join(names), note) for note, names in found.items()

@@ -20,9 +20,9 @@ from rm_gallery.core.evaluate.report.answers import Scored
 from rm_gallery.core.evaluate.report.inputs import Evaluation
 from rm_gallery.core.evaluate.report.svg import MISSING
 from rm_gallery.core.evaluate.result import EvalResult
-from rm_gallery.core.judge.answer import FAILED, OVERLONG, UNPARSABLE
+from rm_gallery.core.judge.answer import FAILED, OVERLONG, UNFINISHED, UNPARSABLE
 
-_PROBLEMS = (UNPARSABLE, OVERLONG, FAILED)
+_PROBLEMS = (UNPARSABLE, UNFINISHED, OVERLONG, FAILED)
 _STYLE = re.compile(r"style_(\d+)_(\d+)")
 
 

@@ -20,6 +20,7 @@ from rm_gallery.core.judge.scalar import is_scalar_model
 from rm_gallery.core.models.require import require
 from rm_gallery.core.models.weights import load_model, quiet_transformers
 from rm_gallery.core.train.config import TrainConfig
+from rm_gallery.core.train.local.answers import with_reasoning
 from rm_gallery.core.train.local.bradley_terry import BradleyTerryJob
 from rm_gallery.core.train.local.exact import ExactJob
 from rm_gallery.core.train.local.job import Job
@@ -98,8 +99,7 @@ def check_rows(config: TrainConfig) -> list[str]:
         return BradleyTerryJob.read(config)[2]
     if config.method == "regression":
         return RegressionJob.read(config)[2]
-    read_examples(config)
-    return []
+    return with_reasoning(config, read_examples(config)[1])[1]
 
 
 def _job(config: TrainConfig) -> Job:

@@ -30,9 +30,11 @@ class RewardFunction:
 
     __name__ = "reward"
 
-    def __init__(self, task: Task[Any], examples: Sequence[Example]) -> None:
+    def __init__(self, task: Task[Any], examples: Sequence[Example], opening: str = "") -> None:
         self.task = task
         self.examples = examples
+        self.opening = opening
+        """What the chat template writes before each completion (`ModelJudge.opening`)."""
 
     def __call__(self, *, completions: list[Any], index: list[int], log_metric: Any, **_: Any) -> list[float]:
         """Score `completions` (one chat message each); `index` is the example of each."""
@@ -41,7 +43,9 @@ class RewardFunction:
             example = self.examples[i]
             results.append(
                 self.task.compute_score(
-                    str(example.row.get("data_source", "unknown")), completion[0]["content"], example.truth
+                    str(example.row.get("data_source") or "unknown"),
+                    self.opening + completion[0]["content"],
+                    example.truth,
                 )
             )
         for name, key in (("accuracy", "accuracy"), ("mae", "abs_error"), ("parse_rate", "parsed")):

@@ -16,10 +16,13 @@ from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.models.weights import resolve_dtype
 from rm_gallery.core.tasks import Task
 from rm_gallery.core.train.config import TrainConfig
+from rm_gallery.core.train.local.answers import Written
 from rm_gallery.core.train.local.grpo import JudgeGRPOTrainer, RewardFunction, SharedPrefixGRPOTrainer
 from rm_gallery.core.train.local.sft import JudgeSFTTrainer, SharedPrefixSFTTrainer
 from rm_gallery.core.train.rows import Example
 from rm_gallery.core.train.run_folder import RunFolder
+
+_NOT_LEARNED = -100
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,11 @@ class Plan:
     run: RunFolder
 
 
-def grpo_trainer(plan: Plan, model: Any) -> Any:
-    """TRL's GRPO trainer for the plan, with the shared prompt where `model.shared_prefix` asks for it."""
+def grpo_trainer(plan: Plan, model: Any, opening: str = "") -> Any:
+    """TRL's GRPO trainer for the plan, with the shared prompt where `model.shared_prefix` asks for it.
+
+    `opening` is what the chat template writes of each answer.
+    """
     config, train = plan.config, plan.train
     world = world_size()
     n = config.rollout.n
@@ -71,7 +77,7 @@ def grpo_trainer(plan: Plan, model: Any) -> Any:
     trainer_class = SharedPrefixGRPOTrainer if config.model.shared_prefix else JudgeGRPOTrainer
     return trainer_class(
         model,
-        RewardFunction(plan.task, train),
+        RewardFunction(plan.task, train, opening),
         args=arguments,
         train_dataset=dataset,
         eval_dataset=dataset.select([0]) if plan.evaluates else None,
@@ -80,22 +86,24 @@ def grpo_trainer(plan: Plan, model: Any) -> Any:
     )
 
 
-def sft_trainer(plan: Plan, model: Any) -> Any:
-    """TRL's supervised trainer for the plan."""
-    config, train = plan.config, plan.train
+def sft_trainer(plan: Plan, model: Any, answers: Sequence[Written]) -> Any:
+    """TRL's supervised trainer for the plan; `answers` are those to `plan.train`."""
+    config = plan.config
     arguments = SFTConfig(
         **common_arguments(config, plan.run, plan.evaluates),
         per_device_train_batch_size=micro_batch(config),
         per_device_eval_batch_size=1,
         gradient_accumulation_steps=config.mini_batch_size // (micro_batch(config) * world_size()),
-        max_length=config.data.max_prompt_length + config.rollout.max_response_length,
-        completion_only_loss=True,
+        max_length=None,  # what is too long was left out, and not cut
         train_sampling_strategy="sequential",
         include_num_input_tokens_seen="non_padding",
     )
-    answers = [[{"role": "assistant", "content": plan.task.format(train[i].truth)}] for i in plan.order]
+    rows = [answers[i] for i in plan.order]
     dataset = datasets.Dataset.from_dict(
-        {"prompt": [train[i].messages for i in plan.order], "completion": answers}
+        {
+            "input_ids": [row.prompt + row.answer for row in rows],
+            "labels": [[_NOT_LEARNED] * len(row.prompt) + row.answer for row in rows],
+        }
     )
     # checkpointing computes activations anew, and the keys and values that are shared are among them
     shares = config.model.shared_prefix and not config.model.gradient_checkpointing

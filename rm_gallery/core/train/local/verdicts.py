@@ -9,13 +9,14 @@ from typing import Any
 import torch
 
 from rm_gallery.core.data.rows import load_rows
-from rm_gallery.core.errors import ConfigError, DataError
+from rm_gallery.core.errors import DataError
 from rm_gallery.core.evaluate.predictions import task_kind
 from rm_gallery.core.judge import LocalJudge
 from rm_gallery.core.models.weights import load_model, load_tokenizer
 from rm_gallery.core.tasks import Task
 from rm_gallery.core.tasks.saved import save_task
 from rm_gallery.core.train.config import TrainConfig
+from rm_gallery.core.train.local.answers import Written, with_reasoning, written
 from rm_gallery.core.train.local.exact_objective import check_exact
 from rm_gallery.core.train.local.heldout import HeldOut
 from rm_gallery.core.train.local.job import Job, training_order
@@ -34,8 +35,6 @@ def read_examples(config: TrainConfig) -> tuple[Task[Any], list[Example], list[E
     task = config.build_task()
     if config.data.val is not None:
         task_kind(task)  # held-out rows can be measured, or this says why not
-    if config.method == "sft" and task.think:
-        raise ConfigError("method sft trains the verdict alone, without reasoning: set prompt.think to false")
     if config.method == "exact":
         check_exact(config, task)
 
@@ -56,12 +55,16 @@ class VerdictJob(Job):
     """The rows as questions with their truths, for methods that train written verdicts."""
 
     task: Task[Any]
+    asker: LocalJudge
+    answers: list[Written]
+    """Of `sft`: what is written to each training row."""
     train: list[Example]
     val: list[Example]
 
     @classmethod
     def prepare(cls, config: TrainConfig) -> VerdictJob:
         task, train, val = read_examples(config)
+        train, left_out = with_reasoning(config, train)
         tokenizer = load_tokenizer(config.model.path, trust_remote_code=config.model.trust_remote_code)
         asker = LocalJudge(None, tokenizer, reasoning_model=config.model.reasoning_model)
 
@@ -71,6 +74,10 @@ class VerdictJob(Job):
         limit = config.data.max_prompt_length
         train, overlong = drop_overlong(train, count, limit)
         val, overlong_val = drop_overlong(val, count, limit) if val else (val, 0)
+        answers: list[Written] = []
+        if config.method == "sft":
+            train, answers, said = written(config, task, asker, train)
+            left_out += said
         order = training_order(config, [task.cluster(example.row) for example in train])
         notes = [
             f"{out} {kind} prompts are over data.max_prompt_length and left out"
@@ -84,8 +91,10 @@ class VerdictJob(Job):
             rows=len(train),
             overlong=overlong,
             overlong_val=overlong_val,
-            notes=notes,
+            notes=[*notes, *left_out],
             task=task,
+            asker=asker,
+            answers=answers,
             train=train,
             val=val,
         )
@@ -96,7 +105,11 @@ class VerdictJob(Job):
             start, attention=config.model.attention, trust_remote_code=config.model.trust_remote_code
         )
         plan = Plan(config, self.task, self.tokenizer, self.train, self.order, bool(self.val), run)
-        trainer = (grpo_trainer if config.method == "grpo" else sft_trainer)(plan, model)
+        trainer = (
+            grpo_trainer(plan, model, self.asker.opening)
+            if config.method == "grpo"
+            else sft_trainer(plan, model, self.answers)
+        )
         if self.val:
             trainer.held_out = self.held_out()
         return trainer
