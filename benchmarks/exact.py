@@ -1,0 +1,377 @@
+"""Held-out reward against wall-clock: `grpo` and `exact` from one start, on the same rows in the same order.
+
+    python benchmarks/exact.py --model runs/start/actor_latest --train ratings_train.parquet \\
+        --val ratings_test.parquet [--seeds 0 1 2 3 4] [--steps 50]
+
+`--model` is a model that keeps to the format (method sft): both want that start. Each method gets the learning rate of
+one grid that earns most on prompts taken out of the training rows; all runs that count train on the others. Then each
+seed trains by both, one after the other, so that what else the machine does is shared. Seconds are those of training
+steps: neither loading nor held-out evaluation, which is by greedy answers for both.
+
+What is asked: from how much of GRPO's time on does `exact` hold the reward that GRPO has after its last step, in the
+means over seeds? A crossing that is lost again does not count. There is no answer where GRPO's own gain is within
+noise: the 95% interval over resamples of prompts and seeds must lie above 0. Finished runs under `--work` are not
+trained again. Results go to benchmarks/results/exact.json, and a plot beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+import trl
+
+from rm_gallery.core.data.rows import load_rows
+from rm_gallery.core.evaluate import score_outputs
+from rm_gallery.core.judge import LocalJudge
+from rm_gallery.core.models.weights import load_tokenizer, resolve_dtype
+from rm_gallery.core.train.config import TrainConfig, check_config
+from rm_gallery.core.train.local import train_local
+from rm_gallery.core.train.log import read_log
+
+RESULTS = Path(__file__).resolve().parent / "results" / "exact.json"
+METHODS = ("grpo", "exact")
+TUNED = 1000
+"""The seed of the runs that choose a learning rate."""
+RESAMPLES = 2000
+FIGURES = ("reward/mean", "accuracy", "kappa", "parse_rate")
+
+
+def settings_of(method: str, rate: float, seed: int, files: dict[str, Path], arguments) -> TrainConfig:
+    """The training YAML; the two methods differ in nothing but what the method itself asks for."""
+    each = {"grpo": arguments.grpo_eval_every, "exact": arguments.exact_eval_every}[method]
+    return check_config(
+        {
+            "task": arguments.task,
+            "method": method,
+            "model": {"path": arguments.model, "dtype": arguments.dtype},
+            "prompt": {"instruction": arguments.instruction},
+            "data": {
+                "train": str(files["train"]),
+                "val": str(files["val"]),
+                "max_prompt_length": arguments.max_prompt_length,
+            },
+            "train": {
+                "batch_size": arguments.batch_size,
+                "mini_batch_size": arguments.batch_size,
+                "micro_batch_size": arguments.micro_batch_size,
+                "max_steps": arguments.steps,
+                "learning_rate": rate,
+                "eval_every": each,
+                "save_every": None,
+                "keep_checkpoints": 1,
+                "seed": seed,
+            },
+            "rollout": {"n": arguments.samples, "max_response_length": arguments.max_response_length},
+            "reward": {"name": arguments.reward},
+            "loss": {"kl_coef": arguments.kl_coef},
+        }
+    )
+
+
+def trained(name: str, config: TrainConfig, work: Path) -> Path:
+    """The folder of a finished run, trained now where it is not there."""
+    folder = work / name
+    done = folder / "finished.json"
+    asked = config.model_dump(mode="json")
+    if done.is_file() and json.loads(done.read_text()) == asked:
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    train_local(config, path=folder, describe=name)
+    done.write_text(json.dumps(asked))
+    return folder
+
+
+def curve(folder: Path) -> list[dict[str, float]]:
+    """Held-out figures by step, with the seconds of training up to it."""
+    points, seconds = [], 0.0
+    for record in read_log(folder / "metrics.jsonl"):
+        if record["split"] == "train":
+            seconds += record["timing_s/step"]
+        else:
+            figures = {name.split("/")[0]: record.get(name) for name in FIGURES}
+            points.append({"step": record["step"], "seconds": seconds, **figures})
+    return points
+
+
+def fitting(rows: list[dict[str, Any]], task, arguments) -> list[dict[str, Any]]:
+    """Those whose prompt is not too long: training leaves the others out, of held-out rows too."""
+    judge = LocalJudge(None, load_tokenizer(arguments.model))
+    prompts = judge.encode([task.messages(row) for row in rows])
+    limit = arguments.max_prompt_length
+    return [row for row, prompt in zip(rows, prompts, strict=True) if len(prompt) <= limit]
+
+
+def split(rows: list[dict[str, Any]], task, prompts: int) -> tuple[list, list]:
+    """(the rows to train on, those of `prompts` prompts to choose the learning rate by)."""
+    names = sorted({task.cluster(row) for row in rows})  # hashes: their order is as good as random
+    if len(names) <= prompts:
+        raise SystemExit(f"{len(names)} prompts are too few to set {prompts} apart: lower --tune-prompts")
+    apart = set(names[:prompts])
+    kept = [row for row in rows if task.cluster(row) not in apart]
+    return kept, [row for row in rows if task.cluster(row) in apart]
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def tune(method: str, files: dict[str, Path], arguments) -> dict[str, Any]:
+    """The learning rate with the highest reward on the prompts set apart, the smallest where several are."""
+    found = {}
+    for rate in sorted(arguments.grid):
+        config = settings_of(method, rate, TUNED, files, arguments)
+        last = curve(trained(f"tune-{method}-{rate:g}", config, arguments.work))[-1]
+        found[rate] = last["reward"]
+        print(
+            f"  {method} at {rate:g}: reward {last['reward']:.4f} after {last['seconds']:.0f} s", flush=True
+        )
+    best = max(found, key=lambda rate: found[rate])
+    edge = best in (min(found), max(found)) and len(found) > 1
+    return {"reward": {f"{rate:g}": value for rate, value in found.items()}, "chosen": best, "at_edge": edge}
+
+
+def rewards(folder: str, rows: list[dict[str, Any]], task, arguments) -> np.ndarray:
+    """What each held-out row's greedy answer earns."""
+    judge = LocalJudge.load(folder, dtype=arguments.dtype)
+    texts = judge.generate([task.messages(row) for row in rows], max_new_tokens=arguments.max_response_length)
+    return np.array(score_outputs(task, rows, texts).reward)
+
+
+def interval(gains: np.ndarray, prompts: list[str]) -> list[float]:
+    """95% of the mean of `gains` (seeds, rows), over resamples of seeds and of prompts with all their rows."""
+    names, place = np.unique(prompts, return_inverse=True)
+    sums = np.stack([np.bincount(place, weights=row, minlength=len(names)) for row in gains])
+    sizes = np.bincount(place, minlength=len(names))
+    draw = np.random.default_rng(0)
+    means = []
+    for _ in range(RESAMPLES):
+        seeds = draw.integers(len(gains), size=len(gains))
+        chosen = draw.integers(len(names), size=len(names))
+        means.append(sums[np.ix_(seeds, chosen)].sum() / (len(seeds) * sizes[chosen].sum()))
+    return [float(x) for x in np.quantile(means, [0.025, 0.975])]
+
+
+def held_from(points: list[dict[str, float]], reward: float) -> dict[str, float] | None:
+    """The first point from which on the reward is at least this; a crossing by luck, lost again, is none."""
+    found = None
+    for point in reversed(points):
+        if point["reward"] < reward:
+            break
+        found = point
+    return found
+
+
+def mean_curve(curves: list[list[dict[str, float]]]) -> list[dict[str, float]]:
+    """Steps, seconds and reward, means over the seeds."""
+    return [
+        {name: statistics.fmean(point[name] for point in points) for name in ("step", "seconds", "reward")}
+        for points in zip(*curves, strict=True)
+    ]
+
+
+def compare(runs: dict[str, dict[str, list]], gain: dict[str, Any]) -> dict[str, Any]:
+    """GRPO's last reward and seconds, and from when on `exact` holds as much: of the mean curves, and by seed."""
+
+    def pair(grpo: list[dict[str, float]], exact: list[dict[str, float]]) -> dict[str, float | None]:
+        last = grpo[-1]
+        held = held_from(exact, last["reward"])
+        return {
+            "grpo_reward": last["reward"],
+            "grpo_seconds": last["seconds"],
+            "exact_seconds": held and held["seconds"],
+            "exact_step": held and held["step"],
+            "share": held and held["seconds"] / last["seconds"],
+        }
+
+    found = {
+        "mean": pair(*(mean_curve(list(runs[method].values())) for method in METHODS)),
+        "by_seed": {seed: pair(points, runs["exact"][seed]) for seed, points in runs["grpo"].items()},
+    }
+    if gain["interval"][0] <= 0:
+        return {**found, "claim": None, "why": "GRPO's own gain is within noise"}
+    if found["mean"]["share"] is None:
+        return {**found, "claim": None, "why": "exact never holds it"}
+    return {**found, "claim": found["mean"]["share"]}
+
+
+def plot(found: dict[str, Any], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
+
+    def draw(points: list[dict[str, float]], **style: Any) -> None:
+        shown = points[1:]  # the start has no place on a logarithmic axis
+        axes.plot([p["seconds"] for p in shown], [p["reward"] for p in shown], **style)
+
+    for method, colour in zip(METHODS, ("#b3541e", "#1e6fb3"), strict=True):
+        curves = list(found["runs"][method].values())
+        for points in curves:
+            draw(points, color=colour, alpha=0.25)
+        label = f"{method}, mean of {len(curves)}"
+        draw(mean_curve(curves), color=colour, linewidth=2, marker=".", label=label)
+    axes.axhline(found["start_reward"], color="grey", linestyle=":", label="start")
+    axes.set_xscale("log")
+    axes.set_xlabel("seconds of training")
+    axes.set_ylabel("held-out reward, greedy answers")
+    axes.set_title(f"{found['model']}, {found['data']['val']}, {found['settings']['samples']} samples")
+    axes.legend()
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+
+
+def show(found: dict[str, Any]) -> None:
+    print(f"\nstart: held-out reward {found['start_reward']:.4f}")
+    for method in METHODS:
+        curves, gain = list(found["runs"][method].values()), found["gain"][method]
+        tuned = found["learning_rate"][method]
+        print(
+            f"{method:6} at {tuned['chosen']:g}{' (the edge of the grid)' if tuned['at_edge'] else ''}: reward "
+            f"{statistics.fmean(c[-1]['reward'] for c in curves):.4f}, gain {gain['mean']:+.4f} "
+            f"[{gain['interval'][0]:+.4f}, {gain['interval'][1]:+.4f}], "
+            f"{statistics.median(c[-1]['seconds'] for c in curves):.1f} s"
+        )
+    result, seeds = found["comparison"], found["comparison"]["by_seed"]
+    if result["claim"] is None:
+        print(f"no claim: {result['why']}")
+    else:
+        shares = ["never" if each["share"] is None else f"{each['share']:.1%}" for each in seeds.values()]
+        print(
+            f"exact holds GRPO's last reward from {result['claim']:.1%} of its seconds on; by seed: {', '.join(shares)}"
+        )
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--model", required=True, help="folder of a model after a supervised start")
+    parser.add_argument(
+        "--train", required=True, type=Path, help="rows to train on, and to choose the rate by"
+    )
+    parser.add_argument("--val", required=True, type=Path, help="held-out rows")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--task", default="pointwise")
+    parser.add_argument("--instruction", help="replaces the task's own")
+    parser.add_argument("--reward", default="auto", help="of single verdicts: GRPO knows no other")
+    parser.add_argument("--kl-coef", type=float, default=0.001)
+    parser.add_argument("--grid", type=float, nargs="+", default=[3e-6, 1e-5, 3e-5, 1e-4])
+    parser.add_argument(
+        "--tune-prompts", type=int, default=64, help="set apart to choose the learning rate by"
+    )
+    parser.add_argument("--limit", type=int, help="rows of each file; by default all")
+    parser.add_argument("--batch-size", type=int, default=8, help="prompts a step and an update")
+    parser.add_argument("--micro-batch-size", type=int, help="prompts a pass; memory only")
+    parser.add_argument("--samples", type=int, default=8, help="GRPO's answers to each prompt")
+    parser.add_argument("--max-prompt-length", type=int, default=1024, help="longer prompts are left out")
+    parser.add_argument("--max-response-length", type=int, default=16)
+    parser.add_argument("--grpo-eval-every", type=int, default=10)
+    parser.add_argument(
+        "--exact-eval-every", type=int, default=1, help="of as many steps; it has to be seen early"
+    )
+    parser.add_argument("--dtype", default="auto", help="float32, bfloat16 or auto")
+    parser.add_argument("--work", type=Path, default=Path("runs/exact"), help="where the runs go")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parsed()
+    work: Path = arguments.work
+    probe = settings_of("grpo", 1.0, 0, {"train": arguments.train, "val": arguments.val}, arguments)
+    task = probe.build_task()
+    rows, held_out = (
+        fitting(load_rows(path, arguments.limit), task, arguments)
+        for path in (arguments.train, arguments.val)
+    )
+    kept, apart = split(rows, task, arguments.tune_prompts)
+    files = {
+        "train": write_rows(work / "train.jsonl", kept),
+        "tune": write_rows(work / "tune.jsonl", apart),
+        "val": write_rows(work / "val.jsonl", held_out),
+    }
+    print(f"{len(kept)} rows to train on, {len(apart)} to choose by, {len(held_out)} held out", flush=True)
+    tuned = {
+        method: tune(method, {"train": files["train"], "val": files["tune"]}, arguments) for method in METHODS
+    }
+    prompts = [task.cluster(row) for row in held_out]
+    start = rewards(arguments.model, held_out, task, arguments)
+    runs: dict[str, dict[str, list]] = {method: {} for method in METHODS}
+    last: dict[str, list[np.ndarray]] = {method: [] for method in METHODS}
+    for i, seed in enumerate(arguments.seeds):
+        for method in METHODS[:: 1 if i % 2 == 0 else -1]:
+            config = settings_of(method, tuned[method]["chosen"], seed, files, arguments)
+            folder = trained(f"{method}-{seed}", config, work)
+            runs[method][str(seed)] = points = curve(folder)
+            last[method].append(rewards(str(folder / "actor_latest"), held_out, task, arguments))
+            print(
+                f"  {method} seed {seed}: reward {points[0]['reward']:.4f} → {points[-1]['reward']:.4f} in "
+                f"{points[-1]['seconds']:.1f} s",
+                flush=True,
+            )
+    gains = {method: np.stack(last[method]) - start for method in METHODS}
+    gain = {
+        method: {"mean": float(gains[method].mean()), "interval": interval(gains[method], prompts)}
+        for method in METHODS
+    }
+    shown = (
+        "steps",
+        "seeds",
+        "task",
+        "reward",
+        "kl_coef",
+        "grid",
+        "tune_prompts",
+        "limit",
+        "batch_size",
+        "samples",
+    )
+    found = {
+        "machine": {
+            "cpus": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "trl": trl.__version__,
+        },
+        "model": Path(arguments.model).name,
+        "data": {"train": arguments.train.name, "val": arguments.val.name},
+        "rows": {
+            "train": len(kept),
+            "tune": len(apart),
+            "val": len(held_out),
+            "val_prompts": len(set(prompts)),
+        },
+        "dtype": str(resolve_dtype(arguments.dtype)).removeprefix("torch."),
+        "settings": {name: getattr(arguments, name) for name in shown},
+        "learning_rate": tuned,
+        "start_reward": float(start.mean()),
+        "runs": runs,
+        "gain": gain,
+        "comparison": compare(runs, gain["grpo"]),
+    }
+    show(found)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    plot(found, arguments.out.with_suffix(".png"))
+    print(f"wrote {arguments.out} and {arguments.out.with_suffix('.png').name}")
+
+
+if __name__ == "__main__":
+    main()

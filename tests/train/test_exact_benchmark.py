@@ -1,0 +1,106 @@
+"""benchmarks/exact.py: what it calls reached, what it calls noise, and a run of it from end to end."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from rm_gallery.core.data.rows import load_rows
+from rm_gallery.core.tasks import PointwiseTask
+from tests.conftest import ROOT
+from tests.train.exact_parts import write_rule
+
+_spec = importlib.util.spec_from_file_location("benchmark_exact", ROOT / "benchmarks" / "exact.py")
+exact = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(exact)
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def points(*rewards: float, each: float = 1.0) -> list[dict[str, float]]:
+    return [{"step": i, "seconds": i * each, "reward": reward} for i, reward in enumerate(rewards)]
+
+
+@pytest.mark.parametrize(
+    ("rewards", "step"),
+    [
+        ((0.1, 0.5, 0.6), 1),
+        ((0.1, 0.6, 0.4, 0.5), 3),  # the first crossing was lost again
+        ((0.1, 0.6, 0.4), None),
+        ((0.5, 0.5), 0),
+    ],
+)
+def test_reached_is_from_when_on_it_holds(rewards, step):
+    found = exact.held_from(points(*rewards), 0.5)
+    assert (found and found["step"]) == step
+
+
+def test_the_share_is_of_the_mean_curves_and_only_beside_a_gain():
+    runs = {
+        "grpo": {"0": points(0.1, 0.3, 0.5, each=10), "1": points(0.1, 0.5, 0.7, each=10)},
+        "exact": {"0": points(0.1, 0.5, 0.8), "1": points(0.1, 0.6, 0.7)},
+    }
+    found = exact.compare(runs, {"interval": [0.1, 0.5]})
+    assert found["mean"]["grpo_reward"] == pytest.approx(0.6)
+    assert found["claim"] == found["mean"]["share"] == pytest.approx(2 / 20)
+    assert [each["share"] for each in found["by_seed"].values()] == pytest.approx([1 / 20, 2 / 20])
+    assert exact.compare(runs, {"interval": [-0.1, 0.5]})["claim"] is None
+    runs["exact"]["0"][-1]["reward"] = 0.2
+    assert exact.compare(runs, {"interval": [0.1, 0.5]})["why"] == "exact never holds it"
+
+
+def test_the_interval_is_wide_where_few_prompts_decide():
+    """A hundred rows of one prompt are one observation."""
+    gains = np.tile(np.repeat([0.5, -0.1], 100), (3, 1))
+    low, high = exact.interval(gains, ["a"] * 100 + ["b"] * 100)
+    assert (low, high) == pytest.approx((-0.1, 0.5))
+    low, high = exact.interval(gains, [str(i) for i in range(200)])
+    assert 0.1 < low < 0.2 < high < 0.3
+
+
+def test_prompts_to_choose_by_are_not_trained_on(tmp_path):
+    rows, task = load_rows(write_rule(tmp_path / "rows.jsonl", 40)), PointwiseTask()
+    kept, apart = exact.split(rows, task, 1)
+    assert {task.cluster(row) for row in kept}.isdisjoint({task.cluster(row) for row in apart})
+    assert len(kept) + len(apart) == 40
+    with pytest.raises(SystemExit, match="lower --tune-prompts"):
+        exact.split(rows, task, 4)
+
+
+def test_a_run_from_end_to_end(tiny_model, tmp_path, monkeypatch):
+    train, val = write_rule(tmp_path / "train.jsonl", 40), write_rule(tmp_path / "val.jsonl", 8, start=100)
+    files = ["--model", str(tiny_model), "--train", str(train), "--val", str(val)]
+    small = [
+        "--steps",
+        "2",
+        "--seeds",
+        "3",
+        "--batch-size",
+        "2",
+        "--samples",
+        "2",
+        "--max-response-length",
+        "4",
+    ]
+    more = ["--grid", "1e-3", "1e-2", "--tune-prompts", "1", "--instruction", "Rate.", "--dtype", "float32"]
+    out = tmp_path / "exact.json"
+    places = ["--work", str(tmp_path / "work"), "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["exact.py", *files, *small, *more, *places])
+    exact.main()
+    found = json.loads(out.read_text())
+    assert out.with_suffix(".png").stat().st_size > 10_000
+    assert found["rows"] == {"train": 30, "tune": 10, "val": 8, "val_prompts": 4}
+    for method in exact.METHODS:
+        assert found["learning_rate"][method]["chosen"] == 1e-3, "all earn the same: the smallest"
+        steps = [point["step"] for point in found["runs"][method]["3"]]
+        assert steps == {"grpo": [0, 2], "exact": [0, 1, 2]}[method]
+        assert found["runs"][method]["3"][-1]["seconds"] > 0
+    assert found["comparison"]["why"] == "GRPO's own gain is within noise"
+    assert str(tmp_path) not in out.read_text(), "no path of the machine"
+    before = (tmp_path / "work" / "exact-3" / "metrics.jsonl").read_bytes()
+    exact.main()
+    assert (tmp_path / "work" / "exact-3" / "metrics.jsonl").read_bytes() == before, "not trained again"
