@@ -1,14 +1,15 @@
 """Many clients of `rmg serve` at once, beside `rmg eval` on the same rows, and short prompts beside one at a time.
 
     rmg data convert --config examples/train/pointwise/data_config.yaml
-    python benchmarks/serve.py --model MODEL --data FILE_test.parquet [--clients 64] [--seconds 60] [--limit 256]
+    python benchmarks/serve.py --model MODEL --data FILE_test.parquet [--threads 2] [--clients 64] [--seconds 60]
 
 First `rmg eval` judges the first `--limit` rows. Then the clients, each with a connection of its own, ask the service
 about these rows, one row a request and the next when the answer is there, for `--seconds`; the requests under way
 then are waited for, and count. The service's rate is shown as a share of `rmg eval`'s (both without loading the
-model), and the largest difference of a probability between the two. Last, questions of less than 64 tokens (rubric,
-query and response), by one client and by all, in both modes. Service and clients share the machine's cores. Results
-go to benchmarks/results/serve.json.
+model), and the largest difference of a probability between the two. Rows are of unlike length and the service gets as
+far as it gets, so the share is that of prompt tokens a second; that of rows stands beside it. Last, questions of less
+than 64 tokens (rubric, query and response), by one client and by all, in both modes. Model, service and clients share
+the machine's cores. Results go to benchmarks/results/serve.json; the status is 1 where a request failed or was lost.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ import itertools
 import json
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -55,9 +58,18 @@ def items_of(rows: Sequence[dict]) -> list[dict]:
     ]
 
 
+def prompt_tokens(model: str, rows: Sequence[dict]) -> list[int]:
+    """How many tokens the judge is given for each row."""
+    from rm_gallery.core.judge import LocalJudge
+    from rm_gallery.core.models.weights import load_tokenizer
+
+    task = PointwiseTask()
+    asked = [task.messages(row) for row in rows]
+    return [len(prompt) for prompt in LocalJudge(None, load_tokenizer(model)).encode(asked)]
+
+
 def short_items(model: str, count: int) -> tuple[list[dict], dict[str, int]]:
     """Sums and their answers, and how many tokens the longest question has, without and with the chat template."""
-    from rm_gallery.core.judge import LocalJudge
     from rm_gallery.core.models.weights import load_tokenizer
 
     items = [{"query": f"{i} + {i % 7}?", "response": f"{i + i % 7}"} for i in range(count)]
@@ -67,7 +79,7 @@ def short_items(model: str, count: int) -> tuple[list[dict], dict[str, int]]:
     texts = tokenizer([messages[0]["content"] for messages in asked], add_special_tokens=False)["input_ids"]
     lengths = {
         "text": max(map(len, texts)),
-        "with_chat_template": max(map(len, LocalJudge(None, tokenizer).encode(asked))),
+        "with_chat_template": max(prompt_tokens(model, rows)),
     }
     if lengths["text"] >= SHORT:
         print(
@@ -80,10 +92,10 @@ def short_items(model: str, count: int) -> tuple[list[dict], dict[str, int]]:
 
 
 @contextlib.contextmanager
-def service(model: str, options: Sequence[str]) -> Iterator[str]:
+def service(model: str, options: Sequence[str], threads: int) -> Iterator[str]:
     """`rmg serve` in a process of its own; its address."""
     command = [str(RMG), "serve", "--model", model, "--port", "0", *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment())
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment(threads))
     try:
         address = next((line.strip() for line in process.stdout if line.startswith("http://")), None)
         if address is None:
@@ -101,11 +113,13 @@ class Load:
 
     def __init__(self, address: str, bodies: Sequence[bytes], clients: int, seconds: float) -> None:
         self.place = urlsplit(address).netloc
+        before = answered(address)
         self.bodies = bodies
         self.numbers = itertools.count()
         self.latencies: list[float] = []
         self.statuses: Counter[str] = Counter()
         self.results: dict[int, dict] = {}
+        self.numbers_done: list[int] = []
         self.begun = time.perf_counter()
         self.until = self.begun + seconds
         threads = [threading.Thread(target=self._client) for _ in range(clients)]
@@ -114,6 +128,7 @@ class Load:
         for thread in threads:
             thread.join()
         self.seconds = time.perf_counter() - self.begun
+        self.lost = answered(address) - before - len(self.latencies)
 
     def _client(self) -> None:
         connection = http.client.HTTPConnection(self.place, timeout=600)
@@ -133,6 +148,7 @@ class Load:
             self.statuses[status] += 1
             if status == "200":
                 self.latencies.append(time.perf_counter() - asked)
+                self.numbers_done.append(number)
                 self.results[number] = content["results"][0]
         connection.close()
 
@@ -141,12 +157,21 @@ class Load:
         return {
             "requests": sum(self.statuses.values()),
             "errors": sum(self.statuses.values()) - done,
+            "lost": self.lost,
             "statuses": dict(self.statuses),
             "seconds": round(self.seconds, 1),
             "per_second": round(done / self.seconds, 2),
             "p50_s": _quantile(self.latencies, 0.5),
             "p99_s": _quantile(self.latencies, 0.99),
         }
+
+
+def answered(address: str) -> int:
+    """How many requests to /v1/score the service says that it has answered."""
+    with urllib.request.urlopen(f"{address.rstrip('/')}/metrics") as response:
+        said = response.read().decode()
+    counts = re.findall(r'^rmg_requests_total{[^}]*path="/v1/score",status="200"} (.*)$', said, re.MULTILINE)
+    return int(sum(map(float, counts)))
 
 
 def _quantile(values: Sequence[float], q: float) -> float | None:
@@ -176,7 +201,7 @@ def evaluation(arguments: argparse.Namespace, folder: Path) -> tuple[dict, list]
     command += ["--mode", arguments.mode, "--dtype", arguments.dtype, "--out", str(folder), "--json"]
     if arguments.limit:
         command += ["--limit", str(arguments.limit)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=_environment())
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=_environment(arguments.threads))
     result = read_result(folder)
     found, seconds = result.predictions, float(result.made["judging_seconds"])
     return {
@@ -206,8 +231,9 @@ def short(address: str, arguments: argparse.Namespace, items: Sequence[dict], mo
     return {"one_at_a_time": one, "together": many, "times": round(many["per_second"] / one["per_second"], 2)}
 
 
-def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name != "RMG_API_KEY"}
+def _environment(threads: int) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != "RMG_API_KEY"}
+    return {**kept, "OMP_NUM_THREADS": str(threads)}
 
 
 def show(found: dict) -> None:
@@ -221,7 +247,8 @@ def show(found: dict) -> None:
     line(f"{found['clients']} clients", found["service"])
     same = found["same_as_eval"]
     print(
-        f"{found['share_of_eval']:.0%} of rmg eval's rate; {same['compared']} rows compared, {same['other_verdicts']} "
+        f"{found['share_of_eval']:.0%} of rmg eval's rate in tokens ({found['share_of_eval_in_rows']:.0%} in rows); "
+        f"{found['service']['lost']} requests lost; {same['compared']} rows compared, {same['other_verdicts']} "
         f"other verdicts, largest difference of a probability {same['largest_difference']:.1e}"
     )
     for mode, entry in found["short"].items():
@@ -230,7 +257,7 @@ def show(found: dict) -> None:
         print(f"{entry['times']:.1f} times one at a time")
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", required=True)
     parser.add_argument(
@@ -245,22 +272,27 @@ def main() -> None:
     parser.add_argument("--mode", default="expected")
     parser.add_argument("--short-modes", nargs="+", default=["expected", "greedy"])
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of the model")
     parser.add_argument("--max-batch", type=int, default=64)
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
 
-    items = items_of(load_rows(arguments.data, arguments.limit))
+    rows = load_rows(arguments.data, arguments.limit)
+    items, tokens = items_of(rows), prompt_tokens(arguments.model, rows)
     with tempfile.TemporaryDirectory() as folder:
         evaluated, known = evaluation(arguments, Path(folder))
     few, lengths = short_items(arguments.model, 4096)
     options = ["--task", "pointwise", "--dtype", arguments.dtype, "--max-batch", str(arguments.max_batch)]
-    with service(arguments.model, options) as address:
+    with service(arguments.model, options, arguments.threads) as address:
         load = Load(address, bodies_of(items, arguments.mode), arguments.clients, arguments.seconds)
         shorts = {mode: short(address, arguments, few, mode) for mode in arguments.short_modes}
     served = load.report()
+    evaluated["tokens_per_second"] = round(sum(tokens) / max(evaluated["seconds"], 0.1), 1)
+    served["tokens_per_second"] = round(sum(tokens[i] for i in load.numbers_done) / load.seconds, 1)
     found = {
         "machine": {
             "cpus": os.cpu_count(),
+            "threads": arguments.threads,
             "python": platform.python_version(),
             "machine": platform.machine(),
         },
@@ -272,7 +304,8 @@ def main() -> None:
         "clients": arguments.clients,
         "eval": evaluated,
         "service": served,
-        "share_of_eval": round(served["per_second"] / evaluated["per_second"], 3),
+        "share_of_eval": round(served["tokens_per_second"] / evaluated["tokens_per_second"], 3),
+        "share_of_eval_in_rows": round(served["per_second"] / evaluated["per_second"], 3),
         "same_as_eval": compare(known, load.results),
         "short_tokens": lengths,
         "short": shorts,
@@ -281,7 +314,9 @@ def main() -> None:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(found, indent=2) + "\n")
     print(f"wrote {arguments.out}")
+    loads = [served, *(entry[name] for entry in shorts.values() for name in ("one_at_a_time", "together"))]
+    return int(any(entry["errors"] or entry["lost"] for entry in loads))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
