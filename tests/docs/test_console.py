@@ -61,6 +61,7 @@ def workshop(tiny_model, tmp_path, monkeypatch, one_thread) -> Path:
         configs = {"source": source, "path": str(tmp_path / file), "columns": columns}
         export = {"output_dir": str(tmp_path / "data"), "split_ratio": {"train": 0.7, "test": 0.3}}
         convert_dataset(DatasetConfig.model_validate({"name": name, "configs": configs, "export": export}))
+    base.benchmark_names()  # loads the shipped ones, which a later restoring must not lose
     monkeypatch.setattr(
         base, "_REGISTRY", dict(base._REGISTRY)
     )  # a page adds a benchmark, other tests count them
@@ -91,7 +92,7 @@ def test_the_python_of_the_page_on_evaluation_runs(workshop, monkeypatch, capsys
         "rmg train examples/train/pointwise/train.yaml --set method=sft --set data.train=data/mine_train.parquet "
         "--set data.val=null --set model.path=models/smollm2-135m-instruct --set model.dtype=float32 "
         "--set train.batch_size=8 --set train.mini_batch_size=8 --set train.max_steps=1 "
-        "--set rollout.max_response_length=16 --out runs/judge"
+        "--set rollout.max_response_length=32 --out runs/judge"
     )
     evaluate = (
         "rmg eval --model runs/judge/actor_latest --data data/mine_test.parquet --mode expected --out runs/"
