@@ -75,8 +75,8 @@ class _Question(Generic[Q, R]):
 class Batcher(Generic[Q, R]):
     """Every accepted question is answered exactly once, unless its request is given up before.
 
-    A batch holds what waits when the one before it ends. Where nothing ran, it starts as soon as no question has come
-    for `gather` seconds, after four times that at the latest.
+    A batch holds what waits: it starts when the one before it has ended and no question has come for `gather` seconds,
+    after four times that at the latest.
 
     A model that makes its own batches, and lets a question join the one that runs, is asked by several `threads`,
     with a question each (`most=1`).
@@ -200,11 +200,10 @@ class Batcher(Generic[Q, R]):
     def _next(self) -> list[_Question[Q, R]]:
         """The questions to answer now; none at the end."""
         with self._change:
-            while not self._waiting:
+            while not self._settled():
                 if self._closing:
                     return []
                 self._change.wait()
-                self._settle()
             batch: list[_Question[Q, R]] = []
             load = 0.0
             while self._waiting and len(batch) < self._most:
@@ -217,14 +216,17 @@ class Batcher(Generic[Q, R]):
             self._busy += 1
             return batch
 
-    def _settle(self) -> None:
-        """Wait until no more questions come, a few milliseconds at most."""
+    def _settled(self) -> bool:
+        """Whether questions wait, once no more come, a few milliseconds later at most.
+
+        After a batch too: whoever has just been answered asks again, and alone would be a batch of few.
+        """
         latest = time.monotonic() + 4 * self._gather
-        while not self._closing and len(self._waiting) < self._most and time.monotonic() < latest:
+        before = 0
+        while before < len(self._waiting) < self._most and not self._closing and time.monotonic() < latest:
             before = len(self._waiting)
             self._change.wait(self._gather)
-            if len(self._waiting) == before:
-                return
+        return bool(self._waiting)
 
     def _answer(self, kind: Hashable, group: Sequence[_Question[Q, R]]) -> None:
         if not group:
