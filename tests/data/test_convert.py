@@ -222,6 +222,26 @@ def test_columns_of_ones_own_csv(tmp_path):
     assert row["tone"] == row["helpfulness"]
 
 
+def test_labels_of_another_scale_and_a_reasoning(tmp_path):
+    path = tmp_path / "mine.csv"
+    lines = [f"What {n}?,It is {n}.,{n % 5 + 1},{'' if n % 3 else 'It is right.'}" for n in range(30)]
+    path.write_text("question,answer,stars,why\n" + "\n".join(lines) + "\n")
+    columns = {"prompt": "question", "response": "answer", "reasoning": "why"}
+    stars = {"column": "stars", "scale": [1, 5]}
+    report = helpers.convert(
+        path, tmp_path, "columns_pointwise", configs={"columns": columns | {"stars": stars}}
+    )
+    assert report.kept == 30
+    rows = helpers.exported(tmp_path, "train")
+    assert {row["stars"] for row in rows} == {1, 2, 3, 4, 5}
+    assert {row["metadata"]["reasoning"] for row in rows} == {None, "It is right."}
+    one_to_four = {"column": "stars", "scale": [1, 4]}
+    with pytest.raises(DataError, match="stars is not a whole number from 1 to 4"):
+        helpers.convert(
+            path, tmp_path, "columns_pointwise", configs={"columns": columns | {"stars": one_to_four}}
+        )
+
+
 def test_a_bad_csv_cell_is_named_by_the_line_its_row_begins_on(tmp_path):
     path = tmp_path / "mine.csv"
     lines = [f'"What {n}?","one\ntwo",{n % 5}' for n in range(200)]
@@ -262,6 +282,17 @@ def test_columns_of_ones_own_pairs(columns, row, preferred):
         ("columns_pointwise", {"prompt": "q", "response": "a"}, "names no label"),
         ("columns_pointwise", {"prompt": "q", "helpfulness": "a"}, "columns.response is missing"),
         ("columns_pointwise", {"prompt": "q", "response": "a", "output": "x"}, "cannot be named so"),
+        ("columns_pointwise", {"prompt": "q", "response": "a", "s": {"column": "s"}}, r"scale: \[1, 5\]"),
+        (
+            "columns_pointwise",
+            {"prompt": "q", "response": "a", "s": {"column": "s", "scale": [5, 1]}},
+            "lowest",
+        ),
+        (
+            "columns_pointwise",
+            {"prompt": {"column": "q", "scale": [1, 5]}, "response": "a", "s": "s"},
+            "expected",
+        ),
         ("columns_pairwise", {"prompt": "q", "response_1": "a", "response_2": "b"}, "`preferred` or"),
         ("columns_pairwise", {"prompt": "q", "chosen": "a", "rejectd": "b"}, "Did you mean 'rejected'"),
         ("collections:Counter", {}, "expected a subclass of Converter"),

@@ -15,9 +15,11 @@ from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.evaluate import Predictions, compute_baselines, compute_metrics, estimates, score_outputs
 from rm_gallery.core.evaluate.build import build_result
 from rm_gallery.core.evaluate.metrics import metric_names
+from rm_gallery.core.evaluate.predictions import in_words
 from rm_gallery.core.evaluate.result import read_result, write_result
 from rm_gallery.core.evaluate.table import print_result, sentences
-from rm_gallery.core.judge.answer import Answer
+from rm_gallery.core.judge.answer import Answer, too_many
+from rm_gallery.core.judge.read import tally
 from rm_gallery.core.rewards import RewardConfig
 from rm_gallery.core.tasks import MultiDimensionTask, PointwiseTask
 from tests.evaluate.helpers import scores
@@ -197,3 +199,56 @@ def test_all_combinations_are_listed_only_up_to_a_size():
     assert len(TASK.verdicts()) == len(list(product(range(5), range(3))))
     with pytest.raises(ConfigError, match="name fewer, or smaller scales"):
         MultiDimensionTask(dimensions=dict.fromkeys("abcdefgh", 1))
+
+
+def test_the_report_has_a_table_with_a_row_for_each_dimension():
+    from rm_gallery.core.evaluate.report import Evaluation, ReportInput, render_report
+
+    given = [(TASK.verdicts()[i % 15], TASK.verdicts()[i * 7 % 15], i % 9) for i in range(30)]
+    given[3] = (given[3][0], None, 1)
+    rows = [row(i, truth, prompt) for i, (truth, _, prompt) in enumerate(given)]
+    result = build_result(TASK, predictions(given), rows, benchmark="b", model="m")
+    page = render_report(ReportInput([Evaluation("judge", result), Evaluation("again", result)]))
+    tables = page.split("Dimension by dimension")[1].split("Against what costs nothing")[0]
+    assert tables.count('<tr><th scope="row"') == 2 * len(TASK.dimensions)
+    figure = result.metrics["kappa/correctness"]
+    assert f"<td>{figure.value:.3f}<small>{figure.low:.3f} to {figure.high:.3f}</small>" in tables
+    for name in TASK.dimensions:
+        assert f"judge, {name}: label (down)" in page
+    worst = page.split("Worst disagreements")[-1]
+    assert in_words(given[0][0]) in worst
+
+
+@given(verdicts, st.none() | verdicts)
+def test_the_reward_of_each_dimension_is_in_the_score_and_makes_up_the_whole(truth, verdict):
+    text = "" if verdict is None else TASK.format(verdict)
+    result = TASK.compute_score("ours", text, truth)
+    of_parts = [result["reward_helpfulness"], result["reward_correctness"]]
+    assert result["score"] == pytest.approx(2 / 3 * of_parts[0] + 1 / 3 * of_parts[1])
+    made = predictions([(truth, verdict, 0)])
+    assert [part.predictions.reward[0] for part in made.parts] == of_parts
+
+
+@given(st.lists(st.none() | verdicts, min_size=1, max_size=9))
+def test_a_vote_is_taken_on_each_dimension(samples):
+    answer = tally(TASK, ["nothing" if v is None else TASK.format(v) for v in samples])
+    legal = [v for v in samples if v is not None]
+    if not legal:
+        assert answer.verdict is None
+        return
+    for part in TASK.parts:
+        counts = [sum(v[part.name] == score for v in legal) for score in part.scale]
+        assert answer.verdict[part.name] == part.scale[counts.index(max(counts))]
+    assert answer.mass == len(legal) / len(samples)
+
+
+def test_a_mode_that_lists_all_combinations_is_refused_where_there_are_too_many():
+    five = MultiDimensionTask(dimensions=dict.fromkeys("abcde", 1))
+    assert (
+        "3,125 combinations of scores, and mode expected takes at most 1,000: use vote, or greedy"
+        in too_many(five, "expected")
+    )
+    assert not too_many(five, "vote")
+    assert not too_many(five, "greedy")
+    seven = MultiDimensionTask(dimensions=dict.fromkeys("abcdefg", 1))
+    assert too_many(seven, "vote").endswith("use greedy")

@@ -167,6 +167,24 @@ class MultiDimensionTask(Task[Scores]):
                 )
         return {name: int(value[name]) for name in self.dimensions}
 
+    def compute_score(
+        self,
+        data_source: str,
+        solution_str: str,
+        ground_truth: Any,
+        extra_info: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> dict[str, Any]:
+        """As `Task.compute_score`, with what each dimension earns as `reward_NAME`."""
+        result = super().compute_score(data_source, solution_str, ground_truth, extra_info)
+        for part in self.parts:
+            earned = self.reward_config.invalid_reward
+            if result["parsed"]:
+                predicted, true = result[f"predicted_{part.name}"], result[f"true_{part.name}"]
+                earned = part.reward(predicted, true, data_source)
+            result[f"reward_{part.name}"] = float(earned)
+        return result
+
     def scored(self, predicted: Scores | None, true: Scores) -> dict[str, Any]:
         fields: dict[str, Any] = {}
         error = 0.0

@@ -53,7 +53,7 @@ class Case:
 def disagreements(evaluations: Sequence[Evaluation], *, texts: bool = True) -> list[dict[str, Any]]:
     """The lists of a group: judges that were asked alike share one. Without `texts` they have the rows' names alone."""
     lists = []
-    for kind in ("pointwise", "pairwise", "scored"):
+    for kind in ("pointwise", "dimensions", "pairwise", "scored"):
         judges = [(e.name, o) for e in evaluations if (o := e.observed) is not None and _kind(o) == kind]
         if judges:
             found = _list([name for name, _ in judges], _cases([o for _, o in judges]))
@@ -142,7 +142,7 @@ def _cases(observed: Sequence[Predictions | Scored]) -> list[Case]:
 
 def _labelled(answers: Predictions, known: dict[str, Case]) -> Iterator[tuple[Case, Opinion]]:
     """Rows; of pairs, the two orders of a pair are one case, seen as the first judge's `forward`."""
-    if answers.kind == "pointwise":
+    if answers.kind != "pairwise":
         for i, name in enumerate(answers.unique_id):
             alone = (("Response", answers.response[i]),)
             case = Case(name, str(answers.truth[i]), answers.query[i], alone, ())
@@ -180,10 +180,17 @@ def _opinion(answers: Predictions, rows: Sequence[tuple[int, bool]]) -> Opinion:
             chances.append(f"{of_truth:.2g}")
             losses.append(-math.log(max(of_truth, 1e-300)))
         elif given is not None:
-            losses.append(_error(truth, given))
+            losses.append(_distance(answers, i))
     loss = sum(losses) / len(losses) if losses else 0.0
     chance = f"p of the label {', '.join(chances)}" if chances else ""
     return Opinion(", ".join(parts), wrong, missing, loss, chance, tuple(texts))
+
+
+def _distance(answers: Predictions, i: int) -> float:
+    """How far verdict and label of a row lie apart; of several dimensions their weighted mean."""
+    if not answers.parts:
+        return _error(answers.truth[i], answers.predicted[i])
+    return sum(part.weight * _distance(part.predictions, i) for part in answers.parts)
 
 
 def _error(truth: Any, given: Any) -> float:

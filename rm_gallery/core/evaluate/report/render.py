@@ -81,6 +81,7 @@ def _group(name: str, evaluations: list[Evaluation], *, texts: bool) -> dict[str
         "absent": [column for column in compared.columns if column.metrics is None],
         "table": systems.table(compared, metrics),
         "orders": systems.table(compared, orders),
+        "dimensions": systems.by_dimension(compared),
         "against": systems.against_baselines(compared),
         "difference": systems.last_to_first(compared),
         "outcomes": verdicts.outcomes(evaluations),

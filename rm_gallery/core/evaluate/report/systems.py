@@ -13,10 +13,11 @@ from rm_gallery.core.evaluate.report.inputs import Evaluation
 from rm_gallery.core.evaluate.result import (
     BaselineResult,
     EvalResult,
+    reference,
 )
 from rm_gallery.core.evaluate.shares import share_differences, share_mcnemar
 from rm_gallery.core.evaluate.statistics import Estimate, paired_differences, paired_mcnemar
-from rm_gallery.core.evaluate.table import TITLES, figure, shown_metrics
+from rm_gallery.core.evaluate.table import OF_DIMENSION, TITLES, dimension_names, figure, shown_metrics
 
 ORDER = {
     "flip_rate": "the verdicts of the two orders differ",
@@ -214,6 +215,30 @@ def texts(estimate: Estimate, digits: int = 3) -> tuple[str, str]:
     """(value, interval), the latter empty where there is none."""
     value, interval = figure(estimate, digits)
     return value, "" if interval == "-" else interval.replace("..", " to ")
+
+
+def by_dimension(systems: Systems) -> list[dict[str, Any]]:
+    """For each judge of several dimensions a table with a row for each, the baseline to beat first in the cells."""
+    tables = []
+    for evaluation, column in zip(systems.evaluations, systems.columns, strict=False):
+        result = evaluation.result
+        other = result.baseline(reference(result))
+        below = Column(other.name, "", "", other.metrics, result.n)
+        rows = []
+        for name in dimension_names(result):
+            cells = []
+            for metric in (f"{each}/{name}" for each in OF_DIMENSION):
+                cells.append({**_cell(metric, column), "other": _cell(metric, below)["value"]})
+            rows.append({"name": name, "weight": f"{_weight(result, name):.2g}", "cells": cells})
+        if rows:
+            titles = [TITLES[name] for name in OF_DIMENSION]
+            tables.append({"name": evaluation.name, "titles": titles, "rows": rows, "other": other.name})
+    return tables
+
+
+def _weight(result: EvalResult, name: str) -> float:
+    parts = result.predictions.parts if result.predictions else ()
+    return next(part.weight for part in parts if part.name == name)
 
 
 def against_baselines(systems: Systems) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -57,28 +57,41 @@ def missing_share(evaluation: Evaluation) -> str:
 def pictures(evaluations: Sequence[Evaluation], prefix: str) -> list[dict[str, Any]]:
     """For each judge its histogram, its reliability curve where it gave distributions, and label × verdict."""
     found = []
-    for i, evaluation in enumerate(evaluations):
-        observed, name = evaluation.observed, f"{prefix}-{i}"
+    for i, (title, observed, result) in enumerate(_views(evaluations)):
+        name = f"{prefix}-{i}"
         drawn: list[Markup] = []
         if isinstance(observed, Scored):
             chosen, rejected = observed.values_by_label()
             if chosen and rejected:
-                drawn.append(charts.values(chosen, rejected, evaluation.name, f"{name}-values"))
+                drawn.append(charts.values(chosen, rejected, title, f"{name}-values"))
         elif observed is not None:
-            drawn.append(charts.histogram(observed, evaluation.name, f"{name}-labels"))
+            drawn.append(charts.histogram(observed, title, f"{name}-labels"))
             if any(p is not None for p in observed.probabilities):
-                error = _calibration_error(evaluation.result, observed)
-                title = f"{evaluation.name}: ECE {error:.3f}"
-                drawn.append(charts.reliability_curve(reliability(observed), title, f"{name}-bins"))
+                error = _calibration_error(result, observed)
+                labelled = f"{title}: ECE {error:.3f}"
+                drawn.append(charts.reliability_curve(reliability(observed), labelled, f"{name}-bins"))
         matrix = _confusion(observed) if isinstance(observed, Predictions) else None
         if drawn or matrix:
             drawn = [MISSING] if MISSING in drawn else drawn
-            found.append({"name": evaluation.name, "charts": drawn, "matrix": matrix})
+            found.append({"name": title, "charts": drawn, "matrix": matrix})
     return found
 
 
-def _calibration_error(result: EvalResult, observed: Predictions) -> float:
-    known = result.metrics.get("ece")
+def _views(
+    evaluations: Sequence[Evaluation],
+) -> Iterator[tuple[str, Predictions | Scored | None, EvalResult | None]]:
+    """(name, what was observed, its result) of each judge; of several dimensions each by itself, which has no result."""
+    for evaluation in evaluations:
+        observed = evaluation.observed
+        if isinstance(observed, Predictions) and observed.parts:
+            for part in observed.parts:
+                yield f"{evaluation.name}, {part.name}", part.predictions, None
+        else:
+            yield evaluation.name, observed, evaluation.result
+
+
+def _calibration_error(result: EvalResult | None, observed: Predictions) -> float:
+    known = result.metrics.get("ece") if result else None
     return compute_metrics(observed)["ece"] if known is None else known.value
 
 

@@ -48,7 +48,9 @@ class RewardFunction:
                     example.truth,
                 )
             )
-        for name, key in (("accuracy", "accuracy"), ("mae", "abs_error"), ("parse_rate", "parsed")):
+        figures = [("accuracy", "accuracy"), ("mae", "abs_error"), ("parse_rate", "parsed")]
+        figures += [(f"reward/{part.name}", f"reward_{part.name}") for part in self.task.parts]
+        for name, key in figures:
             values = [result[key] for result in results if key in result]
             if values:
                 log_metric(name, sum(values) / len(values))

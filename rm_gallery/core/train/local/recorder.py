@@ -138,7 +138,9 @@ class Recorder(TrainerCallback):
 
 
 def _training(logs: dict[str, Any]) -> dict[str, Any]:
-    return {ours: _number(logs[theirs]) for theirs, ours in _NAMES.items() if theirs in logs}
+    known = {ours: _number(logs[theirs]) for theirs, ours in _NAMES.items() if theirs in logs}
+    # of several dimensions each one's reward has its name in both
+    return known | {name: _number(value) for name, value in logs.items() if name.startswith("reward/")}
 
 
 def _held_out(logs: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Converters of one's own tables: `configs.columns` says which of our fields stands in which column.
 
 source: columns_pointwise
-columns: {prompt: question, response: answer, helpfulness: stars}
+columns: {prompt: question, response: answer, helpfulness: {column: stars, scale: [1, 5]}, reasoning: why}
 
 source: columns_pairwise
 columns: {prompt: question, response_1: left, response_2: right, preferred: winner}
@@ -24,22 +24,26 @@ from rm_gallery.core.data.converters import (
 from rm_gallery.core.data.samples import Message, Pair, Preferred, Row, Sample, conversation
 from rm_gallery.core.errors import ConfigError, DataError, nearest
 
+_WHY = "reasoning"
 _OURS = ("unique_id", "input", "output", "data_source", "task_category", "metadata")
 
 
 @register_converter("columns_pointwise")
 class ColumnsPointwiseConverter(Converter):
-    """`prompt`, `response`, and every other name is a label from 0 to 4, as `helpfulness`.
+    """`prompt`, `response`, `reasoning`, and every other name is a label from 0 to 4, as `helpfulness`.
 
-    A `prompt` is a text or a list of chat messages.
+    A `prompt` is a text or a list of chat messages. A label of another scale is written `{column: stars, scale: [1, 5]}`.
+    `reasoning` may be left out: a text that says why, for supervised training of a judge that reasons.
     """
 
     kind = "pointwise"
     takes_columns = True
 
     def __init__(self, columns: Mapping[str, Any] | None = None, name: str = "") -> None:
-        self.columns = _checked(columns, ("prompt", "response"))
-        self.label_names = tuple(key for key in self.columns if key not in ("prompt", "response"))
+        named, self.scales = _with_scales(columns)
+        self.columns = _checked(named, ("prompt", "response"))
+        self.label_names = tuple(key for key in self.columns if key not in ("prompt", "response", _WHY))
+        self.metadata_names = (_WHY,) if _WHY in self.columns else ()
         self.name = name or "columns"
         taken = [label for label in self.label_names if label in _OURS]
         if taken:
@@ -49,9 +53,9 @@ class ColumnsPointwiseConverter(Converter):
 
     def parse(self, row: Row) -> Sample:
         first, *others = self.label_names
-        labels = {first: whole_number(row, self.columns[first], 0, 4)}
+        labels = {first: whole_number(row, self.columns[first], *self.scales.get(first, (0, 4)))}
         for label in others:
-            value = whole_number(row, self.columns[label], 0, 4, optional=True)
+            value = whole_number(row, self.columns[label], *self.scales.get(label, (0, 4)), optional=True)
             if value is not None:
                 labels[label] = value
         return Sample(
@@ -60,6 +64,7 @@ class ColumnsPointwiseConverter(Converter):
             labels=labels,
             data_source=self.name,
             task_category=category(row),
+            metadata=_reasoning(row, self.columns),
         )
 
 
@@ -77,7 +82,7 @@ class ColumnsPairwiseConverter(Converter):
     def __init__(self, columns: Mapping[str, Any] | None = None, name: str = "") -> None:
         self.name = name or "columns"
         if "chosen" in (columns or {}) or "rejected" in (columns or {}):
-            self.columns = _checked(columns, ("prompt", "chosen", "rejected"), ())
+            self.columns = _checked(columns, ("prompt", "chosen", "rejected"), (_WHY,))
         else:
             verdicts = ("preferred", "preference_strength")
             self.columns = _checked(columns, ("prompt", "response_1", "response_2"), verdicts)
@@ -118,6 +123,30 @@ class ColumnsPairwiseConverter(Converter):
         if word in ("b", "2", "response_2", self.columns["response_2"].lower()):
             return "B"
         raise BadRow(f"{column} is none of A, B and tie", value)
+
+
+def _with_scales(columns: Mapping[str, Any] | None) -> tuple[dict[str, Any], dict[str, tuple[int, int]]]:
+    """(columns by name, the scales that labels are written with)."""
+    named: dict[str, Any] = dict(columns or {})
+    scales: dict[str, tuple[int, int]] = {}
+    for label, given in named.items():
+        if not isinstance(given, Mapping):
+            continue
+        scale = given.get("scale")
+        legal = isinstance(scale, list | tuple) and [type(end) for end in scale] == [int, int]
+        low, high = scale if isinstance(scale, list | tuple) and legal else (0, 0)
+        if set(given) != {"column", "scale"} or low >= high or label in ("prompt", "response", _WHY):
+            raise ConfigError(
+                f"configs.columns.{label} is {dict(given)!r}, expected the name of a column, or of a label "
+                "{column: stars, scale: [1, 5]} with the lowest and the highest"
+            )
+        named[label], scales[label] = given["column"], (low, high)
+    return named, scales
+
+
+def _reasoning(row: Row, columns: Mapping[str, str]) -> dict[str, str]:
+    value = row.get(columns[_WHY]) if _WHY in columns else None
+    return {_WHY: str(value)} if isinstance(value, str) and value.strip() else {}
 
 
 def _checked(
