@@ -30,10 +30,11 @@ def rps(probabilities: Any, truth: Any) -> Any:
     nothing missing this is the familiar Σ (F - H)² over the cumulative shares of forecast and truth. What is missing is
     on the wrong side of every threshold: an answer without a legal verdict is worth 0, as the most distant verdict.
 
-    >>> import numpy as np
-    >>> truth = np.array([0.0, 1.0, 0.0])
-    >>> [float(rps(np.array(p), truth)) for p in ([0, 1, 0], [0.5, 0.5, 0], [1, 0, 0], [0, 0.5, 0], [0, 0, 0])]
-    [1.0, 0.875, 0.5, 0.75, 0.0]
+    Examples:
+        >>> import numpy as np
+        >>> truth = np.array([0.0, 1.0, 0.0])
+        >>> [float(rps(np.array(p), truth)) for p in ([0, 1, 0], [0.5, 0.5, 0], [1, 0, 0], [0, 0.5, 0], [0, 0, 0])]
+        [1.0, 0.875, 0.5, 0.75, 0.0]
     """
     below, reached = probabilities.cumsum(-1), truth.cumsum(-1)
     above = below[..., -1:] - below
@@ -48,10 +49,11 @@ def log_score(probabilities: Any, truth: Any) -> Any:
     that of supervised training on the truth's text, divided by `LOG_LIMIT`. It is negative below e^-`LOG_LIMIT`: a limit
     there would leave an untrained model without a gradient. `score` has it.
 
-    >>> import numpy as np
-    >>> truth = np.array([0.0, 1.0])
-    >>> [round(float(log_score(np.array(p), truth)), 3) for p in ([0, 1], [0.5, 0.5], [0, 0.5], [0, 1e-10])]
-    [1.0, 0.965, 0.965, -0.151]
+    Examples:
+        >>> import numpy as np
+        >>> truth = np.array([0.0, 1.0])
+        >>> [round(float(log_score(np.array(p), truth)), 3) for p in ([0, 1], [0.5, 0.5], [0, 0.5], [0, 1e-10])]
+        [1.0, 0.965, 0.965, -0.151]
     """
     likelihood = (probabilities * truth).sum(-1).clip(min=_SMALLEST)
     return 1 + _log(likelihood) / LOG_LIMIT
