@@ -12,6 +12,7 @@ import yaml
 
 from rm_gallery.core.train.config import check_config
 from rm_gallery.core.train.local import train_local
+from tests.train.exact_parts import settings_for
 from tests.train.scalar_runs import comparable, write_pairs, write_ratings
 from tests.train.scalar_runs import records as read_records
 from tests.train.test_local_grpo import write_rows
@@ -105,3 +106,21 @@ def test_two_processes_train_a_scalar_model_as_one_does(tiny_model, tmp_path, me
     weights = [load_file(run / "actor_latest" / "model.safetensors") for run in (tmp_path / "run", alone)]
     for name, weight in weights[0].items():
         assert_close(weight, weights[1][name], atol=1e-4, rtol=1e-3, msg=name)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_two_processes_train_the_exact_objective_as_one_does(tiny_model, tmp_path):
+    """By the log score, which an untrained model learns by: its gradients are not zero."""
+    train = {"max_steps": 3, "micro_batch_size": 2, "eval_every": 2, "learning_rate": 1e-3}
+    config = settings_for(tiny_model, tmp_path, train=train, reward={"name": "log_score"})
+    done = launch(config, tmp_path)
+    assert done.stdout.count("Trained 3 steps") == 1
+    alone = train_local(check_config(config), path=tmp_path / "alone").run.path
+    two, one = ([comparable(r) for r in read_records(run)] for run in (tmp_path / "run", alone))
+    assert one[1]["grad_norm"] > 0.01
+    assert len(two) == len(one)
+    for ours, theirs in zip(two, one, strict=True):
+        assert ours.keys() == theirs.keys()
+        for name, value in theirs.items():  # undefined figures are null
+            known = isinstance(value, (int, float))
+            assert ours[name] == (pytest.approx(value, rel=1e-3, abs=1e-4) if known else value), name
