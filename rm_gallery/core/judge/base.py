@@ -126,12 +126,34 @@ class ModelJudge(ABC):
         Raises:
             ConfigError: the judge cannot be asked in this mode.
         """
+        return self.answer_prompts(
+            task,
+            self.encode(conversations),
+            mode=mode,
+            max_new_tokens=max_new_tokens,
+            samples=samples,
+            seed=seed,
+            done=done,
+        )
+
+    def answer_prompts(
+        self,
+        task: Task[Any],
+        prompts: Sequence[Tokens | Answer],
+        *,
+        mode: Mode,
+        max_new_tokens: int,
+        samples: int = 8,
+        seed: int = 0,
+        done: Callable[[dict[int, Answer]], None] = lambda _: None,
+    ) -> list[Answer]:
+        """As `answer`, of what `encode` gave."""
         self._check(task, mode)
         tree = self.verdict_tree(task) if mode == "expected" else Tree()
         room = max(map(len, tree.paths)) if mode == "expected" else max_new_tokens
         answers: dict[int, Answer] = {}
         asked: dict[Tokens, list[int]] = {}
-        for i, prompt in enumerate(self.encode(conversations)):
+        for i, prompt in enumerate(prompts):
             if isinstance(prompt, Answer):
                 answers[i] = prompt
             elif self.context is not None and len(prompt) + room > self.context:
@@ -140,22 +162,22 @@ class ModelJudge(ABC):
                 asked.setdefault(prompt, []).append(i)
         if answers:
             done(dict(answers))
-        prompts = list(asked)
+        distinct = list(asked)
 
         def give(batch: dict[int, Answer]) -> None:
-            found = {i: answer for number, answer in batch.items() for i in asked[prompts[number]]}
+            found = {i: answer for number, answer in batch.items() for i in asked[distinct[number]]}
             answers.update(found)
             done(found)
 
         if mode == "expected":
-            for weighed in self._weigh(prompts, tree):
+            for weighed in self._weigh(distinct, tree):
                 give({i: weigh(task, log_probs) for i, log_probs in weighed.items()})
         else:
             count = samples if mode == "vote" else None
-            for written in self._write(prompts, max_new_tokens=max_new_tokens, samples=count, seed=seed):
+            for written in self._write(distinct, max_new_tokens=max_new_tokens, samples=count, seed=seed):
                 texts = {i: [self.opening + text for text in each] for i, each in written.items()}
                 give({i: tally(task, t) if count else read(task, t[0]) for i, t in texts.items()})
-        return [answers[i] for i in range(len(conversations))]
+        return [answers[i] for i in range(len(prompts))]
 
     def encode(self, conversations: Sequence[Conversation]) -> list[Tokens | Answer]:
         """The tokens of each prompt; an answer with a problem where the chat template refuses the conversation."""

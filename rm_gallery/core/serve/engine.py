@@ -132,7 +132,17 @@ class Engine:
     ) -> None:
         judge, scorer = self.subject.judge, self.subject.scorer
         if isinstance(judge, ModelJudge):
-            self._count("prompt", sum(len(p) for p in judge.encode(conversations) if isinstance(p, tuple)))
+            assert self.task is not None
+            prompts = judge.encode(conversations)
+            self._count("prompt", sum(len(prompt) for prompt in prompts if isinstance(prompt, tuple)))
+            judge.answer_prompts(
+                self.task,
+                prompts,
+                mode=_mode(mode),
+                max_new_tokens=self.answer_length,
+                done=done,  # type: ignore[arg-type]  # an answer is a result
+            )
+            return
         if isinstance(scorer, ScalarJudge):
             self._count("prompt", sum(len(scorer.encode(c)["input_ids"]) for c in conversations))
         if scorer is not None:
