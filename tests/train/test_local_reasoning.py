@@ -201,3 +201,41 @@ def test_from_a_reasoning_to_a_judge_that_is_evaluated_with_its_length(tiny_mode
     assert all(len(text.encode(errors="replace")) <= 70 * 3 for text in texts)
     [said] = [line for line in sentences(found) if line.startswith("Invalid outputs")]
     assert said.startswith("Invalid outputs: 4 of 4 (100.0%): 4 un")
+
+
+def test_verls_reward_is_told_what_the_template_began(tmp_path):
+    """verl hands a reward what the model wrote; what stood before it comes with the row, and with the dump."""
+    from rm_gallery.core.train import BaseTrainDataset
+    from rm_gallery.core.train.verl.dumps import of_rollouts, read_rows
+    from tests.examples.files import build
+
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row(i, None, label=3)) + "\n" for i in range(3)))
+    task = PointwiseTask()
+    cut_off = "Perhaps <score>3</score>, or"
+    for template, parsed in (("plain", 1), ("opens", 0)):
+        item = build(BaseTrainDataset, file, tokenizer_of(template), task="pointwise")[0]
+        truth = item["reward_model"]["ground_truth"]
+        result = task.compute_score("ours", cut_off, truth, item["extra_info"])
+        assert (result["parsed"], result["acc"]) == (parsed, parsed)
+        prompt = tokenizer_of(template).apply_chat_template(
+            item["raw_prompt"], tokenize=False, add_generation_prompt=True
+        )
+        dump = tmp_path / f"{template}.jsonl"
+        dump.write_text(
+            json.dumps({"input": prompt, "output": cut_off, "gts": truth, "score": parsed}) + "\n"
+        )
+        assert of_rollouts(read_rows(dump), task)["parse_rate"] == parsed
+
+
+def test_verls_check_of_the_rows_knows_the_dimensions(tmp_path):
+    from rm_gallery.core.train import BaseTrainDataset
+    from tests.examples.files import build
+
+    rows = [
+        {**row(i, None), "clarity": 1, "output": {"content": "a", "label": {"clarity": 1}}} for i in range(3)
+    ]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(each) + "\n" for each in rows))
+    made = build(BaseTrainDataset, file, task="multi_dimension", dimensions={"clarity": 1})
+    assert made[0]["reward_model"]["ground_truth"] == {"clarity": 1}

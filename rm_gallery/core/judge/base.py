@@ -15,9 +15,9 @@ from rm_gallery.core.judge.answer import FAILED, MODES, Answer, Conversation, Mo
 from rm_gallery.core.judge.read import overlong, read, tally, weigh
 from rm_gallery.core.models.tree import Tree
 from rm_gallery.core.tasks.base import Task
+from rm_gallery.core.templates.base import opening
 
 _PROBE = "=answer="
-_OPENED = "<think>"
 
 Tokens = tuple[int, ...]
 
@@ -81,12 +81,8 @@ class ModelJudge(ABC):
 
     @cached_property
     def opening(self) -> str:
-        """What the chat template has already written of the answer: the `<think>` that its reasoning begins with.
-
-        It belongs to the answer, whose reasoning would else not be seen to be one where it is cut off.
-        """
-        opened = self.render([{"role": "user", "content": "?"}]).rstrip().endswith(_OPENED)
-        return f"{_OPENED}\n" if opened else ""
+        """What the chat template has already written of the answer."""
+        return opening(self.render([{"role": "user", "content": "?"}]))
 
     def generate(self, conversations: Sequence[Conversation], *, max_new_tokens: int) -> list[str]:
         """The judge's answers by greedy decoding, in the order of `conversations`, whatever their length.

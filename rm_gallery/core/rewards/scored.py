@@ -26,7 +26,7 @@ class Scored:
     Attributes:
         score: on the judge's own scale; None where there is none.
         verdict: the judge's most probable one; None of a scalar model.
-        problem: why there is no score, beginning with `unparsable`, `overlong` or `failed`; else "".
+        problem: why there is no score, beginning with `unparsable`, `unfinished`, `overlong` or `failed`; else "".
     """
 
     score: float | None

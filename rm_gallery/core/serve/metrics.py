@@ -39,7 +39,7 @@ class Metrics:
         )
         self.problems = Counter(
             "rmg_problems",
-            "Questions without an answer by kind: overlong, unparsable, failed.",
+            "Questions without an answer by kind: overlong, unparsable, unfinished, failed.",
             ["kind"],
             registry=registry,
         )

@@ -158,6 +158,8 @@ class Task(ABC, Generic[V]):
     ) -> dict[str, Any]:
         """Score one output, in the signature that verl and our local engine call.
 
+        `extra_info["opening"]` is what the chat template wrote of the answer before it (`templates.opening`).
+
         Returns a dict with the same keys and types on every path: `score` (float), `accuracy` and `acc`
         (0 or 1), `parsed` (0 or 1), `data_source`, and the task's own (`scored`).
 
@@ -166,7 +168,8 @@ class Task(ABC, Generic[V]):
                 earns `invalid_reward` and `parsed` 0.
         """
         true = self.check_truth(self.ground_truth(ground_truth, extra_info or {}))
-        predicted, reward = self.score_text(solution_str, true, data_source)
+        written = str((extra_info or {}).get("opening") or "") + solution_str
+        predicted, reward = self.score_text(written, true, data_source)
         accuracy = int(predicted is not None and predicted == true)
         return {
             "score": float(reward),

@@ -40,6 +40,14 @@ def after_reasoning(text: str) -> str:
     return rest
 
 
+def opening(prompt: str) -> str:
+    """What a rendered prompt has already written of the answer: the `<think>` that its reasoning begins with, or nothing.
+
+    It belongs to the answer, whose reasoning would else not be seen to be one where it is cut off.
+    """
+    return f"<{THINK}>\n" if prompt.rstrip().endswith(f"<{THINK}>") else ""
+
+
 def single_tag(text: str, name: str) -> str:
     """Return the content of the one `<name>…</name>` in `text`; the case of the tag's letters does not matter.
 

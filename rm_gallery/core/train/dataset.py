@@ -21,7 +21,7 @@ from rm_gallery.core.errors import ConfigError, DataError
 from rm_gallery.core.models.require import require
 from rm_gallery.core.tasks import Task, get_task
 from rm_gallery.core.tasks.saved import SavedTask, load_saved_task
-from rm_gallery.core.templates.base import THINK
+from rm_gallery.core.templates.base import THINK, opening
 from rm_gallery.core.train.rows import Example, drop_overlong, row_labels, unwrapped_answer
 from rm_gallery.core.train.sampling import prompt_order
 
@@ -92,6 +92,8 @@ class BaseTrainDataset(Dataset):  # type: ignore[misc]  # torch is Any to the ch
                 )
         self.examples = examples
         self.order = self._order()
+        rendered = hasattr(self.tokenizer, "apply_chat_template")
+        self.opening = opening(self._apply_chat_template(examples[0].messages)) if rendered else ""
         self._check_engine_template()
 
     def __len__(self) -> int:
@@ -115,6 +117,7 @@ class BaseTrainDataset(Dataset):  # type: ignore[misc]  # torch is Any to the ch
                 "index": index,
                 "unique_id": str(row.get("unique_id") or ""),
                 "metadata": metadata,
+                "opening": self.opening,
                 "labels": labels,
             },
         }
@@ -200,7 +203,9 @@ class BaseTrainDataset(Dataset):  # type: ignore[misc]  # torch is Any to the ch
         return bool(setting)
 
     def _build_task(self, name: str) -> Task[Any]:
-        task = get_task(name, instruction=self.config.get("instruction"))
+        dimensions = self.config.get("dimensions")
+        options = {} if dimensions is None else {"dimensions": dimensions}
+        task = get_task(name, instruction=self.config.get("instruction"), **options)
         asks = self.config.get("think")
         if asks is None:
             asks = THINK in task.template.model_fields

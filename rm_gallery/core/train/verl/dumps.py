@@ -20,6 +20,7 @@ from rm_gallery.core.evaluate import Predictions, compute_metrics
 from rm_gallery.core.evaluate.metrics import OF_SEVERAL_ROWS, base_metric
 from rm_gallery.core.evaluate.predictions import columns, task_kind
 from rm_gallery.core.tasks import Task
+from rm_gallery.core.templates.base import opening
 
 logger = logging.getLogger("rm_gallery.train")
 Rows = Sequence[Mapping[str, Any]]
@@ -112,7 +113,7 @@ def _means(rows: Rows) -> Figures:
 
 
 def read_rows(path: Path) -> list[Mapping[str, Any]]:
-    """The samples of a dump, without their prompts, which are long and which nothing here needs."""
+    """The samples of a dump, without their prompts, which are long: only what they begin of the answer is needed."""
     rows: list[Mapping[str, Any]] = []
     with path.open(encoding="utf-8", errors="replace") as file:
         for text in file:
@@ -121,7 +122,8 @@ def read_rows(path: Path) -> list[Mapping[str, Any]]:
             except ValueError:
                 logger.warning("%s: half a line at its end is left out", path)
                 break
-            rows.append({key: value for key, value in row.items() if key != "input"})
+            answer = opening(str(row.pop("input", ""))) + str(row.get("output"))
+            rows.append({**row, "output": answer})
     return rows
 
 

@@ -222,6 +222,7 @@ def check_rows(plan: VerlPlan) -> Checked:
     # in place of the card, which lies in a folder that is not made yet
     keys |= {
         "task": config.task,
+        "dimensions": config.dimensions,
         "reasoning_model": config.model.reasoning_model,
         **config.prompt.model_dump(),
     }
