@@ -19,7 +19,7 @@ quickstart: $(VENV)/.ready
 # the second core has other work. What each prints is kept together.
 test: export OMP_NUM_THREADS ?= 1
 test:
-	$(MAKE) --jobs=2 --output-sync=target verl slow check fast
+	$(MAKE) --jobs=2 --keep-going --output-sync=target verl slow check fast
 
 check: $(VENV)/.ready
 	$(BIN)/ruff format --check .

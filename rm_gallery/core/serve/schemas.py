@@ -26,7 +26,9 @@ Probabilities = Annotated[
 ]
 Problem = Annotated[
     str,
-    Field(description="Why there is no verdict, beginning with unparsable, unfinished, overlong or failed; else empty."),
+    Field(
+        description="Why there is no verdict, beginning with unparsable, unfinished, overlong or failed; else empty."
+    ),
 ]
 Mass = Annotated[
     float | None,
