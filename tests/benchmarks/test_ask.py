@@ -63,7 +63,7 @@ def asked_of(judge, items, task):
     return judged(items, found, [judge(pair) for pair in shown], task)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(item_lists(), st.data())
 def test_swapping_every_comparison_mirrors_every_outcome(items, data):
     memory: dict[tuple[str, str], Answer] = {}
@@ -80,7 +80,7 @@ def test_swapping_every_comparison_mirrors_every_outcome(items, data):
         assert counts[0][name].tolist() == pytest.approx(counts[1][name].tolist(), nan_ok=True)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(item_lists(), st.data())
 def test_a_judge_blind_to_the_order_is_consistent_and_combined_as_it_says(items, data):
     memory: dict[frozenset[str], str] = {}
@@ -93,7 +93,7 @@ def test_a_judge_blind_to_the_order_is_consistent_and_combined_as_it_says(items,
         assert all(o.forward == o.swapped == o.preferred for o in found.outcomes)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(item_lists(), st.lists(st.one_of(st.none(), st.integers(-2, 2)), min_size=16, max_size=16))
 def test_a_model_that_scores_has_one_opinion_and_equal_numbers_tie(items, numbers):
     found = questions(items, 1)

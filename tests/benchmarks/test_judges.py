@@ -113,7 +113,7 @@ def test_pandalm_an_input_belongs_to_the_query_and_none_is_nan(tmp_path):
     assert [item.input[0].content for item in items] == ["instruction 0\n\nSome text.", "instruction 1"]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(
         st.tuples(st.sampled_from([1, 2, 0]), st.sampled_from(LABELS), st.sampled_from(LABELS)),

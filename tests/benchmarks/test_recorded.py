@@ -221,7 +221,7 @@ class TieBetween(PairwiseTask):
     ],
     ids=["compares", "compares, tie between", "scores", "scalar"],
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_predictions_are_read_back_as_they_were_judged(tmp_path_factory, task, answer, data):
     folder = tmp_path_factory.mktemp("predictions")

@@ -46,7 +46,7 @@ def test_rm_bench_by_hand(tmp_path):
     assert found["overall_partial"] == pytest.approx(4 / 9)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(
         st.tuples(st.sampled_from(list(rm_bench.SIZES)), st.lists(score, min_size=6, max_size=6)), min_size=1
@@ -221,7 +221,7 @@ def published_ties(ref: dict[int, tuple], tied: dict[int, tuple]) -> float:
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.lists(score, min_size=13, max_size=13), min_size=1, max_size=5))
 def test_ties_as_the_publisher_computes_them(tmp_path_factory, numbers):
     folder = tmp_path_factory.mktemp("ties")

@@ -131,7 +131,7 @@ def test_a_split_keeps_its_ratio():
     assert [drawn.count(name) / 4000 for name in split.names] == pytest.approx([0.7, 0.2, 0.1], abs=0.03)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.integers(20, 60), st.integers(1, 40), st.integers(0, 5))
 def test_no_prompt_changes_sides_when_rows_are_added(before, added, seed):
     with tempfile.TemporaryDirectory() as folder:

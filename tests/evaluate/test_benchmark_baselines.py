@@ -33,7 +33,7 @@ def rates(items, judged):
     return {name: sum(columns[name]) / sum(denominators[name]) for name in columns if sum(denominators[name])}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(items_of)
 def test_none_of_them_looks_at_the_prompt_or_the_truth(items):
     changed = [
@@ -49,7 +49,7 @@ def test_none_of_them_looks_at_the_prompt_or_the_truth(items):
     assert list(found) == list(BENCHMARK_BASELINES)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(items_of)
 def test_the_first_is_never_right_in_both_orders_and_the_longer_is_longer(items):
     found = benchmark_baselines(items)

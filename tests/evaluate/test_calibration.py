@@ -28,7 +28,7 @@ def normalised(rows):
     return [np.array(weights) / sum(weights) for _, weights in rows]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(judged)
 def test_they_agree_with_scikit_learn(rows):
     truth, p = np.array([label for label, _ in rows]), np.array(normalised(rows))
@@ -53,7 +53,7 @@ def test_they_agree_with_scikit_learn(rows):
         assert all(b.low < c <= b.high or math.isclose(b.low, c) for b, c in zip(bins, mean, strict=True))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(judged, st.randoms(use_true_random=False))
 def test_rows_without_a_distribution_change_nothing(rows, random):
     truth, p = [label for label, _ in rows], normalised(rows)

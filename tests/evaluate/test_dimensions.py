@@ -81,7 +81,7 @@ def test_responses_are_ranked_by_their_weighted_mean(given):
     assert found["pairwise_accuracy_half"] == pytest.approx(expected, nan_ok=True)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(judged)
 def test_reading_what_was_written_gives_the_same(tmp_path_factory, given):
     path = tmp_path_factory.mktemp("written") / "p.parquet"
@@ -91,7 +91,7 @@ def test_reading_what_was_written_gives_the_same(tmp_path_factory, given):
     assert made.take(range(len(made))) == made
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(
         st.tuples(verdicts, st.lists(st.floats(0.01, 1), min_size=15, max_size=15)), min_size=1, max_size=6
@@ -118,7 +118,7 @@ def test_the_distribution_of_a_dimension_is_the_marginal_one(given):
 
 
 @pytest.mark.parametrize("reward", [RewardConfig(), RewardConfig(name="exact"), RewardConfig(name="linear")])
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(truths=st.lists(verdicts, min_size=1, max_size=12))
 def test_the_best_constant_is_the_best_of_all_verdicts(reward, truths):
     task = MultiDimensionTask(reward, dimensions=TASK.settings["dimensions"])

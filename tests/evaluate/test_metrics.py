@@ -31,7 +31,7 @@ def same(a: float, b: float) -> bool:
     return (math.isnan(a) and math.isnan(b)) or abs(a - b) < 1e-12
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(rows_of_scores)
 def test_pointwise_metrics_agree_with_reference_implementations(pairs):
     assert_agrees(*(np.array(column) for column in zip(*pairs, strict=True)))
@@ -76,7 +76,7 @@ def assert_agrees(truth, predicted):
     assert same(found["macro_f1"], f1)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(rows_with_prompts)
 def test_pairwise_accuracy_agrees_with_looking_at_every_pair(rows):
     truth, predicted, prompts = zip(*rows, strict=True)
@@ -84,7 +84,7 @@ def test_pairwise_accuracy_agrees_with_looking_at_every_pair(rows):
     assert_ranks(found, truth, [math.nan if p < 0 else p for p in predicted], prompts)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(rows_with_prompts, st.integers(0, 2**31))
 def test_within_a_prompt_a_distribution_ranks_by_its_mean(rows, seed):
     truth, drawn, prompts = zip(*rows, strict=True)
@@ -117,7 +117,7 @@ def test_no_answer_to_one_of_two_is_a_pair_ranked_wrongly():
     assert found["pairwise_accuracy"] == found["pairwise_accuracy_half"] == 0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.tuples(preference, preference | st.none(), preference | st.none()), min_size=1, max_size=25)
 )
@@ -143,7 +143,7 @@ def test_pairwise_metrics_agree_with_their_definitions(groups):
     assert same(found["macro_f1"], expected)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(rows_of_scores, st.randoms(use_true_random=False))
 def test_the_order_of_the_rows_does_not_matter(pairs, random):
     before = scores(*zip(*pairs, strict=True))
@@ -153,7 +153,7 @@ def test_the_order_of_the_rows_does_not_matter(pairs, random):
     assert all(same(value, after[name]) for name, value in compute_metrics(before).items())
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(preference, preference | st.none()), min_size=2, max_size=30))
 def test_swapping_every_pair_changes_only_the_first_position_rate(pairs):
     def judged(rows):
@@ -221,7 +221,7 @@ def test_a_judge_that_always_says_a_flips_on_every_group():
     assert found["two_order_accuracy"] == found["two_order_agreement"] == 0
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(preference, preference), min_size=1, max_size=20))
 def test_a_judge_blind_to_the_order_never_flips_whatever_the_data(pairs):
     truth = [t for first, _ in pairs for t in (first, MIRROR[first])]

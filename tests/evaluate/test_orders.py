@@ -42,7 +42,7 @@ def figures(items, judged):
 several = st.lists(st.lists(st.tuples(truth, outcome), max_size=4), min_size=1, max_size=8)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(several)
 def test_every_figure_is_what_its_definition_counts(rows):
     items = items_of([[t for t, _ in each] for each in rows])
@@ -66,7 +66,7 @@ def test_every_figure_is_what_its_definition_counts(rows):
     np.testing.assert_allclose(list(found.values()), list(defined.values()), rtol=0, atol=1e-12)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(truth, verdict), min_size=1, max_size=20))
 def test_a_judge_blind_to_the_order_never_flips_whatever_the_data(rows):
     found = figures(items_of([[t] for t, _ in rows]), [Judged((Outcome(v, v, v),)) for _, v in rows])
@@ -76,7 +76,7 @@ def test_a_judge_blind_to_the_order_never_flips_whatever_the_data(rows):
     assert found["two_order_accuracy"] == np.mean([t == v for t, v in rows])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.sampled_from(["A", "B"]), min_size=1, max_size=20))
 def test_a_judge_that_always_says_a_is_never_right_in_both_orders(truths):
     always = Judged((Outcome("A", "B", "tie"),))

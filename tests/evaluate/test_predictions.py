@@ -20,7 +20,7 @@ from .helpers import distributions, expected, pair_row, preferences, sample_row,
 TEXTS = ["<score>3</score>", "no verdict", "<score>9</score>", "<think>hm</think><score>0</score>"]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from(TEXTS)), min_size=1, max_size=12))
 def test_an_answer_that_was_written_counts_as_its_text(pairs):
     task, rows = PointwiseTask(), [sample_row(i, label) for i, (label, _) in enumerate(pairs)]

@@ -97,7 +97,7 @@ def test_text_of_models_and_data_is_escaped(which, request):
 hostile = st.text(st.sampled_from("<>&\"'$\\{}%#\n\r\0 aﬁ你"), min_size=1, max_size=12)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(name=hostile, model=hostile, benchmark=hostile)
 def test_names_are_text_wherever_they_stand(name, model, benchmark):
     """In tables, attributes, and drawings, where matplotlib would read a formula."""

@@ -132,7 +132,7 @@ def listed(*observed):
     return disagreements(evaluations)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(-1, 4)), min_size=1, max_size=30))
 def test_the_list_holds_what_is_wrong_or_missing_worst_first(rows):
     truth, given = [t for t, _ in rows], [g for _, g in rows]

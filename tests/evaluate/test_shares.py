@@ -58,7 +58,7 @@ part = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(part, part), min_size=1, max_size=20), st.floats(0.1, 9), st.floats(0.1, 9))
 def test_a_figure_is_a_ratio_of_sums_and_an_average_a_weighted_mean_of_them(rows, one, two):
     values, of = (np.array([[p[k] for p in row] for row in rows], dtype=float).T for k in (0, 1))

@@ -151,7 +151,7 @@ def test_resampling_does_not_say_how_sure_the_calibration_error_is():
     assert coverage(judged, sums, samples)["ece"] < 0.5
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_mcnemar_agrees_with_the_binomial_test(one, two):
     first, second = [1] * one + [0] * two + [1, 0, 1], [0] * one + [1] * two + [1, 0, math.nan]

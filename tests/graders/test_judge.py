@@ -78,7 +78,7 @@ def test_the_score_is_the_mean_of_the_judges_distribution(judges, plain):
         assert result.reason == NO_REASON
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(query=queries, response=texts)
 def test_every_score_is_on_the_scale_and_names_its_task(judges, query, response):
     result = HelpSteer2PointwiseGrader(judges["pointwise"]).evaluate(query=query, response=response)
@@ -201,7 +201,7 @@ def test_a_reasoning_judge_gives_its_own_reason(tiny_model, tmp_path):
 # -- two responses
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(query=queries, first=texts, second=texts)
 def test_swapping_the_responses_swaps_the_ranks(judges, query, first, second):
     made = HelpSteer2PairwiseGrader(judges["pairwise"])

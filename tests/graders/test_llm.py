@@ -51,7 +51,7 @@ def test_a_score_is_of_the_scale_or_there_is_none(chat, answer, script):
     with Endpoint(script=script) as endpoint:
         made = grader(chat(endpoint))
 
-        @settings(max_examples=60, deadline=None)
+        @settings(max_examples=60)
         @given(st.integers(-9, 9) | st.floats() | st.none() | st.text(max_size=3) | st.booleans())
         def check(score):
             endpoint.answer = answer(score)

@@ -389,7 +389,7 @@ def test_a_local_folder_is_not_asked_this_way(tiny_model):
     model.close()
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.lists(st.sampled_from(["<score>0</score>", "<score>3</score>", "bad", "nothing"]), max_size=12))
 def test_no_question_is_lost_or_asked_twice(texts):
     def script(_, body):

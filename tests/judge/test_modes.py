@@ -79,7 +79,7 @@ def test_expected_is_constrained_by_brute_force(tiny_model, monkeypatch, task, b
     assert len({answer.probabilities for answer in answers}) > 5, "else the comparison could not fail"
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     texts=st.lists(st.sampled_from(ASKED) | st.text(max_size=20), min_size=1, max_size=8),
     task=st.sampled_from(TASKS),
@@ -194,7 +194,7 @@ def test_greedy_is_transformers_own(tiny_model):
     assert unread == Answer(text=answers[1].text, problem="unparsable: no <score> tag in the output")
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     texts=st.lists(st.sampled_from(ASKED), min_size=1, max_size=6),
     batch_size=st.integers(1, 40),

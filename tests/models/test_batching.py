@@ -63,7 +63,7 @@ def expected(kind: str, questions: list[Any]) -> list[Any]:
     return [("failed", "it failed") if question[2] else (kind, question) for question in questions]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     requests=REQUESTS,
     most=st.integers(1, 8),
@@ -169,7 +169,7 @@ def test_a_batch_starts_at_once_where_nothing_else_comes():
 
 
 @given(requests=REQUESTS, room=st.integers(0, 20))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_no_more_wait_than_there_is_room_for(requests, room):
     model = Model(hold=True)
     asked = batcher(model, room=max(1, room))

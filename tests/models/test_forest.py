@@ -23,6 +23,14 @@ END = 0
 """Ends each text, so that none is the beginning of another."""
 
 
+@pytest.fixture(scope="module", autouse=True, params=[128, 3], ids=["whole", "in pieces"])
+def _queries(request):
+    """These prompts are short: attention in pieces of three tokens is that of long ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(forests._QUERIES, "cpu", request.param)
+        yield
+
+
 @st.composite
 def texts(draw, most: int = 5):
     found = draw(
@@ -71,7 +79,7 @@ def test_a_tree_holds_the_texts_and_no_beginning_twice(texts):
     assert tree.depths() == [len(tree.before(node)) for node in range(len(tree.tokens))]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     asked=prompts(),
     texts=texts(),
@@ -87,7 +95,7 @@ def test_each_text_has_the_probability_that_it_has_alone(asked, texts, kind, roo
                 torch.testing.assert_close(edges[list(path)], plain(net, prompt, text), atol=2e-5, rtol=1e-5)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(asked=prompts(), texts=texts(3))
 def test_gradients_are_those_of_the_plain_computation(asked, texts):
     net, tree = model(), Tree.of(texts)

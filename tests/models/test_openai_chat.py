@@ -236,7 +236,7 @@ def test_a_question_longer_than_the_context_is_told_apart(behaviour, chat):
 # -- concurrency
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     limit=st.integers(1, 6),
     questions=st.integers(1, 24),
@@ -454,7 +454,7 @@ def test_the_key_is_shown_nowhere(chat, caplog):
     assert KEY[-4:] not in told
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 320), st.sampled_from([200, 400, 500]))
 def test_no_part_of_the_key_is_shown_where_a_message_is_cut(position, code):
     """Bodies of any length that repeat the key, at any place in them."""
@@ -517,7 +517,7 @@ def test_an_option_that_cannot_be_is_refused(options):
 # -- what is sent and what comes back
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.text(st.characters()), min_size=1, max_size=4))
 def test_any_text_arrives_as_it_left(echo, texts):
     """Line breaks, quotes, other scripts, and halves of surrogate pairs, which no UTF-8 can hold."""

@@ -93,7 +93,7 @@ def gradients(net, loss):
 group = st.tuples(st.integers(1, 9), st.lists(st.integers(1, 6), min_size=1, max_size=4))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     groups=st.lists(group, min_size=1, max_size=6),
     seed=st.integers(0, 2**16),

@@ -56,7 +56,7 @@ def client():
 def test_every_item_has_its_own_score_in_order(client):
     with ScoreEndpoint() as endpoint:
 
-        @settings(max_examples=40, deadline=None)
+        @settings(max_examples=40)
         @given(st.lists(st.integers(0, 99).map(str) | st.just("none"), max_size=20), st.integers(1, 9))
         def check(responses, size):
             found = client(endpoint, batch_size=size).score(items(responses))

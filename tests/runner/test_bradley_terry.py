@@ -32,7 +32,7 @@ def test_there_are_strengths_where_wins_lead_from_everyone_to_everyone(table):
     assert (why_none(table, names[: len(table)]) == "") == exists
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tables)
 def test_scipy_finds_no_more_likely_strengths(table):
     assume(strongly_connected(table))

@@ -80,7 +80,7 @@ def test_a_parquet_file_says_how_many_rows_it_has(files):
     assert open_dataset(files / "rows.jsonl").total is None
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.sampled_from(['{"response": "abc"}', "{broken", "[1]", '"text"', " "]), max_size=12))
 def test_a_line_that_is_no_row_is_an_error_in_its_place(tmp_path_factory, lines):
     path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
@@ -112,7 +112,7 @@ def test_what_is_no_dataset_is_refused(dataset, error, said):
         grade(dataset)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 40), st.booleans())
 def test_a_dataset_that_breaks_is_graded_up_to_there_and_then_raises(tmp_path_factory, good, asynchronous):
     """Nothing that was paid for is lost: it is in the journal, and a stream has given it back."""

@@ -57,7 +57,7 @@ def run(path, grader, responses, *, width=4, **options):
 # -- kills
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.text("abc", max_size=3), max_size=25),
     st.lists(st.integers(0, 12), max_size=4),
@@ -236,7 +236,7 @@ results = st.one_of(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.text("0123456789abcdef", min_size=1), results), max_size=8))
 def test_what_is_added_is_found_again_the_last_of_each_key(tmp_path_factory, entries):
     path = tmp_path_factory.mktemp("journal") / "j"

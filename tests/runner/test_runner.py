@@ -510,7 +510,7 @@ def current_rss_mib() -> float:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 30), st.integers(1, 4))
 def test_ctrl_c_while_a_notebook_waits_gives_up_what_is_under_way(position, width):
     """`run` where a loop runs: the interrupt reaches the waiting thread only."""

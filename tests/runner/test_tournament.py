@@ -42,7 +42,7 @@ entries = st.integers(2, 4).flatmap(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(entries, st.sampled_from([0.0, 0.5, 5.0]), st.booleans())
 def test_other_names_and_another_order_of_the_players_change_nothing(entries, bias, both):
     grader = BothOrders if both else Preferring
@@ -56,7 +56,7 @@ def test_other_names_and_another_order_of_the_players_change_nothing(entries, bi
     assert same(other.first_position_rate, found.first_position_rate)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(entries)
 def test_a_judge_that_always_prefers_the_first_finds_all_equal(entries):
     for grader in (Preferring(bias=100), BothOrders(bias=100)):
@@ -66,7 +66,7 @@ def test_a_judge_that_always_prefers_the_first_finds_all_equal(entries):
         assert (found.flip_rate.value, found.first_position_rate.value) == (1, 1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(entries, st.sampled_from([0.0, 0.5]), st.integers(0, 2))
 def test_the_figures_are_those_of_a_plain_count(entries, bias, dropped):
     grader = Preferring(bias=bias, broken=[("0", "1"), ("3", "2")][:dropped])
@@ -295,7 +295,7 @@ def test_both_orders_make_one_share(results, orders, share):
 responses = st.lists(st.integers(0, 4).map(str), min_size=1, max_size=5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(responses, max_size=4), st.booleans())
 def test_ranking_by_pairs_is_ranking_by_quality(lists, both):
     grader = BothOrders(bias=0.5) if both else Preferring(bias=0.5)
@@ -309,7 +309,7 @@ def test_ranking_by_pairs_is_ranking_by_quality(lists, both):
         assert bool(ranking.reason) == (len(values) == 1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.lists(st.text("a", max_size=4), min_size=1, max_size=5), max_size=4))
 def test_ranking_by_scores_is_ranking_by_scores(lists):
     runner = GradingRunner({"long": Length(), "judge": Preferring()})

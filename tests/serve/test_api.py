@@ -409,7 +409,7 @@ def test_the_figures_are_counted(pointwise):
     assert not any("made/up" in name for name in after)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.lists(st.sampled_from(ITEMS), min_size=1, max_size=5), min_size=1, max_size=8))
 def test_whatever_is_asked_together_everyone_gets_their_own(pointwise, requests):
     alone = {json.dumps(item): result for item, result in zip(ITEMS, _alone(pointwise), strict=True)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jinja2
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rm_gallery.core.serve.errors import Refusal
@@ -58,7 +58,6 @@ def rendered(template: str, messages: list[dict[str, str]]) -> str:
 
 
 @pytest.mark.parametrize("family", TEMPLATES)
-@settings(deadline=None)
 @given(messages=CONVERSATION, response=TEXT, padding=st.sampled_from(["", "<pad>" * 3, "<|endoftext|>" * 2]))
 def test_conversation_and_response_come_back(family, messages, response, padding):
     template, end = TEMPLATES[family]

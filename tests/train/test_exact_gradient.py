@@ -208,7 +208,6 @@ def shares(size: int):
     )
 
 
-@settings(deadline=None)
 @given(p=shares(6), q=shares(6))
 def test_kl_over_lumped_outcomes_is_never_more_than_that_of_the_whole(p, q) -> None:
     """The last four outcomes are what else can be written."""
@@ -218,7 +217,6 @@ def test_kl_over_lumped_outcomes_is_never_more_than_that_of_the_whole(p, q) -> N
     assert float(divergence(p[None, :2].log(), p[None, :2].log())) == 0
 
 
-@settings(deadline=None)
 @given(p=shares(4))
 def test_entropy_is_that_of_verdicts_and_anything_else(p) -> None:
     assert float(entropy(p[None, :3].log())) == pytest.approx(float(-(p * p.log()).sum()), abs=1e-9)
@@ -234,7 +232,7 @@ def test_a_full_mass_is_no_nan_in_loss_or_gradient(mass: float) -> None:
     assert all(torch.isfinite(value) for value in figures.values())
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(p=shares(6), truth=st.integers(0, 4), name=st.sampled_from(["exp_decay", "linear", "exact"]))
 def test_the_figures_are_the_means_of_one_written_answer(p, truth: int, name: str) -> None:
     """By `compute_score` of each verdict's text and of one that is none, weighted."""
@@ -248,7 +246,7 @@ def test_the_figures_are_the_means_of_one_written_answer(p, truth: int, name: st
     assert float(figures["parse_rate"]) == pytest.approx(1 - float(p[5]), abs=1e-9)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(p=shares(4), truth=st.integers(0, 2), name=st.sampled_from(["rps", "log_score"]))
 def test_a_rules_reward_in_training_is_that_of_evaluation(p, truth: int, name: str) -> None:
     """Of pairs, whose scale is A, tie, B though they are listed otherwise."""

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import given
-from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from rm_gallery.core.data.rows import load_rows
@@ -74,7 +73,6 @@ def conversations(file: str | Path) -> list[list[dict[str, str]]]:
 labels = st.lists(st.one_of(st.none(), st.integers(0, 4)), min_size=2, max_size=2)
 
 
-@examples(deadline=None)
 @given(
     rows=st.lists(labels, min_size=1, max_size=6).filter(
         lambda r: any(v is not None for row in r for v in row)

@@ -51,7 +51,7 @@ def judged(draw: st.DrawFn) -> list[Pair]:
     return list(found.values())
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(pairs=judged().filter(lambda pairs: any(p.strength for p in pairs)), data=st.data())
 def test_both_orders_of_a_judgment_are_one_pair(pairs, data, tmp_path):
     """With the converter's groups and without, in whichever order the rows stand."""
@@ -66,7 +66,7 @@ def test_both_orders_of_a_judgment_are_one_pair(pairs, data, tmp_path):
         assert notes == []
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=20)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
 @given(strength=strengths.filter(bool))
 def test_the_opposite_label_chooses_the_other_response(strength, tmp_path):
     [made], [opposite] = (
@@ -76,7 +76,7 @@ def test_the_opposite_label_chooses_the_other_response(strength, tmp_path):
     assert opposite == made.swap()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(scores=st.lists(st.integers(0, 4), min_size=2, max_size=5).filter(lambda s: len(set(s)) > 1))
 def test_ratings_are_compared_two_by_two(scores, tmp_path):
     rows = [rated("q", f"r{i}", helpfulness=score) for i, score in enumerate(scores)]

@@ -123,7 +123,7 @@ def test_wherever_the_log_is_cut_there_is_a_view(tmp_path_factory, cut):
     shown(run)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     width=st.integers(60, 250),
     height=st.integers(24, 60),

@@ -229,7 +229,7 @@ def test_polling_again_changes_nothing(tmp_path, whole):
     assert written(run) == whole
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_wherever_the_stream_is_cut_the_records_are_the_same(tmp_path_factory, whole, data):
     run = make_run(tmp_path_factory.mktemp("cut"))
@@ -246,7 +246,7 @@ def test_wherever_the_stream_is_cut_the_records_are_the_same(tmp_path_factory, w
     assert got == written(run) == whole
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_resumed_run_leaves_the_records_of_an_unbroken_one(tmp_path_factory, whole, data):
     run = make_run(tmp_path_factory.mktemp("resumed"))

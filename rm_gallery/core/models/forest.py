@@ -23,6 +23,9 @@ from rm_gallery.core.models.weights import inner_model
 _NAME = "rm_gallery_forest"
 _WORTH = 16
 """Tokens in common: fewer are encoded again, which costs less than attention in two pieces."""
+_QUERIES = {"cpu": 128}
+"""Tokens of a prompt whose attention is computed together, by device: a CPU computes the whole rectangle of queries and
+keys, also what the mask hides, and a GPU skips most of it and would rather be asked less often."""
 _UNKNOWN = ("sliding_window", "softcap", "s_aux", "position_bias")
 """What an attention layer may ask for beside the plain thing."""
 
@@ -90,6 +93,7 @@ def plant(prompts: Sequence[Sequence[int]], tree: Tree, *, rooted: int = 0, devi
     The first `rooted` tokens, the same in all, are in a cache already.
     """
     depths, inside = torch.tensor(tree.depths(), dtype=torch.long), _visible(tree)
+    together = _QUERIES.get(torch.device(device).type)
     ids: list[int] = []
     positions: list[torch.Tensor] = []
     blocks: list[Block] = []
@@ -100,8 +104,7 @@ def plant(prompts: Sequence[Sequence[int]], tree: Tree, *, rooted: int = 0, devi
         kept = max(shared(before, prompt), rooted)
         own = (rooted + len(ids), rooted + len(ids) + len(prompt) - kept)
         spans = _joined(_first(spans, kept), own)
-        mask = _behind(kept, torch.ones(own[1] - own[0], own[1] - own[0], dtype=torch.bool).tril())
-        blocks.append(Block(own, spans, mask if kept else None))
+        blocks += _cut(own, spans, kept, together or len(prompt))
         ids += prompt[kept:]
         positions.append(torch.arange(kept, len(prompt)))
         ends.append(own[1] - 1 - rooted)
@@ -204,6 +207,17 @@ def _attend(
             )
         )
     return torch.cat(found, dim=2).transpose(1, 2), None
+
+
+def _cut(own: Span, spans: Sequence[Span], kept: int, size: int) -> list[Block]:
+    """Blocks of up to `size` queries for the tokens `own` that a prompt adds to the `kept` ones before it."""
+    found = []
+    for start in range(own[0], own[1], size):
+        stop = min(start + size, own[1])
+        before = kept + start - own[0]
+        mask = _behind(before, torch.ones(stop - start, stop - start, dtype=torch.bool).tril())
+        found.append(Block((start, stop), _first(spans, kept + stop - own[0]), mask if before else None))
+    return found
 
 
 def _pick(states: torch.Tensor, spans: Sequence[Span]) -> torch.Tensor:
