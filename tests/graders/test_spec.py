@@ -77,7 +77,7 @@ def trained(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "eval_every": 1,
                 "save_every": 1,
             },
-            "rollout": {"n": 4, "max_response_length": 8},
+            "rollout": {"n": 4, "max_response_length": 24},
         }
         start = train_local(check_config(settings), path=folder / method).run.path / "actor_latest"
     return start
