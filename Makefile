@@ -15,11 +15,11 @@ OUT ?= runs/quickstart
 quickstart: $(VENV)/.ready
 	$(BIN)/rmg quickstart --out $(OUT)
 
-# Three at a time, each with one thread: two threads that wait for each other are several times slower than one where
-# the second core has other work, and the parts wait for processes to start. What each prints is kept together.
+# Two at a time, each with one thread: two threads that wait for each other are several times slower than one where
+# the second core has other work. What each prints is kept together.
 test: export OMP_NUM_THREADS ?= 1
 test:
-	$(MAKE) --jobs=3 --keep-going --output-sync=target verl slow check fast
+	$(MAKE) --jobs=2 --keep-going --output-sync=target verl slow check fast
 
 check: $(VENV)/.ready
 	$(BIN)/ruff format --check .
