@@ -1,7 +1,7 @@
 """One GRPO step of our local engine, plain TRL and verl on the same rows: seconds by phase, memory, share of the peak.
 
     python benchmarks/train_step.py --model MODEL [--dtype float32 bfloat16] [--verl-python .venv-verl/bin/python]
-    python benchmarks/train_step.py --model MODEL --grid --plot benchmarks/results/train_step.png
+    python benchmarks/train_step.py --model MODEL --grid group --plot benchmarks/results/train_step.png
 
 Systems: `ours` is what `rmg train` runs; `trl` the same with `model.shared_prefix: false`, TRL's computation with our
 order of rows; `trl_bare` is `trl.GRPOTrainer` itself with gradient accumulation, at the micro-batch of
@@ -58,8 +58,8 @@ def configurations(given: argparse.Namespace) -> list[Settings]:
     """The asked one first; with `--grid`, one setting at a time moved away from it. For each dtype."""
     asked = {name: getattr(given, name) for name in ("prompt", "prompts", "group", "verdict")}
     found = [asked]
-    if given.grid:
-        found += [{**asked, name: value} for name, values in GRID.items() for value in values]
+    if given.grid is not None:
+        found += [{**asked, name: value} for name in given.grid or GRID for value in GRID[name]]
     common = {"attention": given.attention, "repeats": given.repeats}
     each = [
         {"dtype": dtype, **one, **common}
@@ -103,7 +103,7 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--memory-limit", type=float, default=20.0, help="GiB, of TRL's process")
     add("--micro-ours", type=int, help="our prompts a pass; by default all")
-    add("--grid", action="store_true", help=f"also each of {GRID}, one at a time")
+    add("--grid", nargs="*", choices=GRID, help=f"also each of {GRID}, one at a time; or of those named")
     add("--repeats", type=int, default=5, help="steps that count")
     add("--one-at-a-time", action="store_true", help="start each system anew for each step")
     add("--threads", type=int, help="of each process")

@@ -84,11 +84,12 @@ class Bench:
         """TRL's samples per pass: tuned once a dtype at the asked sizes, elsewhere as many tokens."""
         given = self.given
         asked = {**one, **{name: getattr(given, name) for name in ("prompt", "prompts", "group", "verdict")}}
-        known = next((each for each in self.results["tuned"] if each["at"] == asked), None)
+        at = {name: value for name, value in asked.items() if name != "repeats"}
+        known = next((each for each in self.results["tuned"] if each["at"] == at), None)
         samples = asked["prompts"] * asked["group"]
         sizes = sorted({largest_divisor(samples, size) for size in given.micro_batches})
         if known is None:
-            known = {"at": asked, **self.tune(asked, sizes)}
+            known = {"at": at, **self.tune(asked, sizes)}
             self.results["tuned"].append(known)
             write_results(given.out, self.results)
         tokens = known["best"] * (asked["prompt"] + asked["verdict"])
@@ -158,10 +159,15 @@ class Bench:
                 for name in found:
                     take(name, number)
             for name in list(running):
-                end(name)
+                try:
+                    end(name)
+                except Failed as why:
+                    failed[name] = str(why)
         finally:
             for system in running.values():
                 system.stop()
+        if "product" in failed:
+            raise SystemExit(f"without the matrix product there is no peak: {failed['product']}")
         peak = statistics.median(each["operations_per_second"] for each in found.pop("product"))
         systems: dict[str, Settings] = {name: {"failed": why} for name, why in failed.items()}
         shape = next((Shape(**each["shape"]) for each in ready.values() if "shape" in each), None)

@@ -40,15 +40,18 @@ def show(results: dict[str, Any]) -> None:
             print("exact draws no samples: not the same work, so it is not compared")
 
 
-def by_group(results: dict[str, Any]) -> dict[tuple[str, int, int, int], list[dict[str, Any]]]:
-    """Configurations that differ in nothing but the group, where ours was measured; the longest such row first."""
-    rows: dict[tuple[str, int, int, int], list[dict[str, Any]]] = {}
-    for one in results["configurations"]:
+def by_group(results: dict[str, Any]) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+    """Configurations that differ in nothing but the group, where ours was measured; the longest such row first.
+
+    Of one that was measured twice, that with more steps.
+    """
+    rows: dict[tuple[Any, ...], dict[int, dict[str, Any]]] = {}
+    for one in sorted(results["configurations"], key=lambda one: one["repeats"]):
         if "seconds" in one["systems"].get("ours", {}):
-            key = (one["dtype"], one["prompt"], one["prompts"], one["verdict"])
-            rows.setdefault(key, []).append(one)
+            key = tuple(one[name] for name in ("dtype", "prompt", "prompts", "verdict", "attention"))
+            rows.setdefault(key, {})[one["group"]] = one
     ordered = sorted(rows.items(), key=lambda item: -len(item[1]))
-    return {key: sorted(row, key=lambda one: one["group"]) for key, row in ordered}
+    return {key: [row[group] for group in sorted(row)] for key, row in ordered}
 
 
 def plot(results: dict[str, Any], path: Path) -> None:
@@ -65,14 +68,14 @@ def plot(results: dict[str, Any], path: Path) -> None:
     most = len(next(iter(rows.values())))
     figure, axes = plt.subplots(figsize=(7, 4.5))
     lines = set()
-    for (dtype, prompt, _, verdict), row in rows.items():
+    for (dtype, prompt, _, verdict, attention), row in rows.items():
         if len(row) < most:
             continue
-        groups = [one["group"] for one in row]
+        groups, kind = [one["group"] for one in row], f", {attention}" if attention else ""
         if (prompt, verdict) not in lines:
             lines.add((prompt, verdict))
             ideal = [ideal_speed_up(prompt, group, verdict) for group in groups]
-            axes.plot(groups, ideal, "k--", label=f"tokens: ({prompt}+{verdict})G / ({prompt}+{verdict}G)")
+            axes.plot(groups, ideal, "k.--", label=f"tokens: ({prompt}+{verdict})G / ({prompt}+{verdict}G)")
         for system, label in LABELS.items():
             points = [
                 (one["group"], one["systems"][system]["seconds"] / one["systems"]["ours"]["seconds"])
@@ -80,8 +83,10 @@ def plot(results: dict[str, Any], path: Path) -> None:
                 if "seconds" in one["systems"].get(system, {})
             ]
             if points:
-                axes.plot(*zip(*points, strict=True), "o-", label=f"{label}, {dtype}")
+                axes.plot(*zip(*points, strict=True), "o-", label=f"{label}, {dtype}{kind}")
+    shown = sorted({one["group"] for row in rows.values() if len(row) == most for one in row})
     axes.set_xscale("log", base=2)
+    axes.set_xticks(shown, [str(group) for group in shown])
     axes.set_xlabel("samples per prompt (G)")
     axes.set_ylabel("seconds of a step over ours")
     axes.set_title(f"{results['model']}: the shared prompt's speed-up", fontsize=10)

@@ -108,6 +108,28 @@ def test_grid_moves_one_setting_at_a_time():
     assert all(sum(one[key] != first[key] for key in ("prompt", "group", "verdict")) <= 1 for one in found)
 
 
+def test_grid_of_one_setting():
+    found = train_step.configurations(train_step.parse(["--model", "m", "--grid", "group"]))
+    assert [one["group"] for one in found] == [8, 4, 16, 32]
+    assert len(train_step.configurations(train_step.parse(["--model", "m"]))) == 1
+
+
+def measured(group: int, repeats: int, **more: object) -> dict[str, object]:
+    fixed = {"dtype": "float32", "prompt": 512, "prompts": 8, "verdict": 8, "attention": None}
+    return {**fixed, "group": group, "repeats": repeats, "systems": {"ours": {"seconds": 1.0}}, **more}
+
+
+def test_plots_points_are_by_group_and_of_the_longest_run():
+    found = [
+        measured(8, 5),
+        measured(8, 1),
+        measured(4, 1),
+        measured(16, 5, systems={"trl": {"failed": "x"}}),
+    ]
+    (row,) = parts.report.by_group({"configurations": found}).values()
+    assert [(one["group"], one["repeats"]) for one in row] == [(4, 1), (8, 5)]
+
+
 def test_verls_steps_are_read_from_its_log(tmp_path):
     lines = [
         {"step": 0, "split": "val", "accuracy": 0.5},
