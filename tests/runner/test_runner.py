@@ -297,6 +297,8 @@ def test_an_item_without_its_fields_is_an_error_in_its_place(mapper, item, said)
     results = runner.run([item])
     assert isinstance(results["a"][0], GraderError)
     assert said in results["a"][0].error
+    if said.startswith("needs the field"):
+        assert results["a"][0].metadata["kind"] == "data", "the row's, and no mistake of the program"
     assert results["b"][0].score == 1  # the other grader's business is its own
 
 

@@ -122,6 +122,15 @@ def test_bodies_that_break_parsers(running, content, kind):
             assert response.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain"])
+def test_a_body_that_is_not_sent_as_json_is_told_so(running, kind):
+    """What curl sends where it is not told."""
+    body = b'{"items": [{"query": "q", "response": "r"}]}'
+    response = running.http.post("/v1/score", content=body, headers={"Content-Type": kind})
+    assert response.status_code == 422
+    assert "Content-Type: application/json" in response.json()["error"]["message"]
+
+
 def test_what_is_wrong_is_said_with_its_place_and_without_the_text(running):
     secret = "what nobody else should read"
     body = {"items": [{"query": "q", "response": "r"}, {"query": secret, "respons": secret}]}

@@ -266,3 +266,12 @@ def test_a_reward_that_cannot_score_the_verdicts_is_refused(task: str, reward: s
 def test_weights_are_checked() -> None:
     with pytest.raises(DataError, match="weights"):
         MultiDimensionTask(weights={"helpfulness": 1})
+
+
+def test_a_label_that_is_not_there_is_named_with_those_that_are():
+    row = sample(labels={"helpfulnes": 3}).to_row()
+    for task in (PointwiseTask(), MultiDimensionTask(dimensions={"helpfulness": 1})):
+        with pytest.raises(DataError, match=r"no label 'helpfulness', only helpfulnes\. Did you mean"):
+            task.truth(row)
+    with pytest.raises(DataError, match="a pair of responses, for the task pairwise"):
+        PointwiseTask().truth(pair().to_row())

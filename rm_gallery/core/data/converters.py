@@ -85,7 +85,7 @@ class Converter(ABC):
         if missing and (is_table or len(missing) == len(named)):
             there = ", ".join(str(column) for column in row) or "none"
             raise DataError(
-                f"{source} has no column {missing[0]!r} (configs.columns names it); it has: {there}."
+                f"{source} has no column {missing[0]!r} (configs.columns names it); it has: {there}.{_delimiter(there)}"
                 f"{nearest(missing[0], [str(column) for column in row])}"
             )
 
@@ -259,3 +259,9 @@ def converter_names() -> list[str]:
     # the core knows no dataset: those that ship with the package register themselves when imported
     importlib.import_module("rm_gallery.gallery.data.load")
     return sorted(_REGISTRY)
+
+
+def _delimiter(header: str) -> str:
+    """A hint where a table's header is one cell with another delimiter in it."""
+    found = next((sign for sign in (";", "\t", "|") if sign in header and "," not in header), "")
+    return f" Its cells are parted by {found!r}, and a CSV file here by commas: save it so." if found else ""

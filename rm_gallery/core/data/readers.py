@@ -131,9 +131,21 @@ def _csv(source: FileSource, raw: IO[bytes]) -> Rows:
     except csv.Error as error:
         raise DataError(f"{source.path}:{end + 1}: not valid CSV: {error}") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{source.path}:{end + 1} is not UTF-8; save the file in that encoding") from error
+        line = _first_undecodable(raw)
+        raise DataError(f"{source.path}:{line} is not UTF-8; save the file in that encoding") from error
     finally:
         text.detach()  # the caller closes the file
+
+
+def _first_undecodable(raw: IO[bytes]) -> int:
+    """The line; the reader decodes many lines at a time, and knows none. No character of UTF-8 goes over a line's end."""
+    raw.seek(0)
+    for number, line in enumerate(raw, 1):
+        try:
+            line.decode("utf-8")
+        except UnicodeDecodeError:
+            return number
+    return 1
 
 
 def _parquet(source: FileSource, raw: IO[bytes]) -> Rows:

@@ -52,6 +52,8 @@ _COLUMNS = {
 OF_DIMENSION = ("reward", "accuracy", "mae", "kappa", "spearman", "pairwise_accuracy", "within_1")
 """The figures of one of several dimensions that are shown, in a wide terminal and in the report; the rest are in
 metrics.json."""
+FEW = 20
+"""Prompts: from fewer the bootstrap's intervals hold the true figure too seldom."""
 _WIDE = 130
 _CELL = 14  # the width of an interval and what parts it from the next
 
@@ -194,7 +196,16 @@ def sentences(result: EvalResult) -> list[str]:
         if baseline.note:
             notes.setdefault(baseline.note, []).append(baseline.name)
     found += [f"{', '.join(names)}: {note}." for note, names in notes.items()]
-    return [*found, *result.notes]
+    return [*found, *few(result), *result.notes]
+
+
+def few(result: EvalResult) -> list[str]:
+    """A warning where intervals by prompt rest on too few prompts."""
+    if result.prompts >= FEW:
+        return []
+    return [
+        f"Only {result.prompts} prompts: resampled from so few, intervals come out too narrow. Take the figures as a trial."
+    ]
 
 
 def reasons(result: EvalResult) -> list[tuple[str, str]]:

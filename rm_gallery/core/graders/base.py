@@ -16,6 +16,10 @@ GraderMode = Literal["pointwise", "listwise"]
 __all__ = ["BaseGrader", "GraderError", "GraderMode", "GraderRank", "GraderResult", "GraderScore"]
 
 
+class MissingField(DataError, TypeError):
+    """A field that the grader needs is not there: of a call a mistake, of a dataset's row the row's."""
+
+
 class BaseGrader(ABC):
     """Grades one item, given as fields: `query`, `response`, or `responses` of a listwise grader, and more.
 
@@ -43,7 +47,7 @@ class BaseGrader(ABC):
         prompt that is too long or a text that is empty is a `GraderError` with its cause.
 
         Raises:
-            TypeError: a field is missing, or is not one of the grader's.
+            TypeError: a field is missing (`MissingField`), or is not one of the grader's.
             ConfigError: the grader cannot be used as it is set up.
         """
         self.check_fields(fields)
@@ -67,7 +71,7 @@ class BaseGrader(ABC):
         missing = [name for name in self.required if name not in fields]
         if missing:
             given = ", ".join(fields) or "none"
-            raise TypeError(f"grader {self.name} needs the field {missing[0]!r}; it was given {given}")
+            raise MissingField(f"grader {self.name} needs the field {missing[0]!r}; it was given {given}")
         if self.optional is None:
             return
         known = [*self.required, *self.optional]

@@ -73,6 +73,8 @@ def handle_errors(app: FastAPI) -> None:
         said = str(first["msg"]).removeprefix("Value error, ")
         if first["type"] == "json_invalid":
             place, said = [], "the body is not JSON"
+        elif not place and "json" not in request.headers.get("content-type", ""):
+            said = "the body is to be JSON: send the header Content-Type: application/json with it"
         message = f"{'.'.join(place)}: {said}" if place else said
         more = len(error.errors()) - 1
         message = message[:_LONGEST] + (f" (and {more} more)" if more else "")

@@ -58,7 +58,7 @@ def check_exposure(listening: socket.socket, settings: Settings, *, without_key:
     address = str(listening.getsockname()[0])
     if settings.api_key is not None:
         return settings
-    if ipaddress.ip_address(address.partition("%")[0]).is_loopback:
+    if is_loopback(address):
         return replace(settings, hosts=tuple(dict.fromkeys((*_LOOPBACK, address))))
     if not without_key:
         raise ConfigError(
@@ -122,3 +122,8 @@ def serve(
     app = create_app(subject, task, settings)
     app.state.service.try_out()
     Server(app, started).run(sockets=[listening])
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches it."""
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback

@@ -10,7 +10,7 @@ from inspect import signature
 from numbers import Real
 from typing import Any, ClassVar, Generic, TypeVar
 
-from rm_gallery.core.data.samples import Row, conversation
+from rm_gallery.core.data.samples import Row, conversation, response_count
 from rm_gallery.core.errors import ConfigError, InvalidVerdict, nearest
 from rm_gallery.core.rewards import RewardConfig, RewardFunction, load_object
 from rm_gallery.core.templates import BasePromptTemplate
@@ -230,6 +230,16 @@ def _check_unchanged(
         raise ConfigError(
             f"task {name} is an object with its own {', '.join(refused)}: set it there, or name its class"
         )
+
+
+def no_label(name: str, labels: Mapping[str, Any], row: Row) -> str:
+    """Why a row has no label of that name."""
+    there = [each for each, value in labels.items() if value is not None]
+    if response_count(row) > 1:
+        return f"there is no label {name!r}: it is a pair of responses, for the task pairwise"
+    return f"there is no label {name!r}" + (
+        f", only {', '.join(there)}.{nearest(name, there)}" if there else "; the row has no label at all"
+    )
 
 
 def is_score(value: Any, scale: range) -> bool:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from rm_gallery.core.data.samples import Row, Sample, conversation_text, row_name
 from rm_gallery.core.errors import ConfigError, DataError
 from rm_gallery.core.rewards import RewardConfig, RewardFunction
-from rm_gallery.core.tasks.base import Part, Task, is_score
+from rm_gallery.core.tasks.base import Part, Task, is_score, no_label
 from rm_gallery.core.templates import BasePromptTemplate, MultiDimensionTrainTemplate
 from rm_gallery.core.templates.base import THINK
 
@@ -151,6 +151,9 @@ class MultiDimensionTask(Task[Scores]):
 
     def truth(self, row: Row) -> Scores:
         labels = Sample.from_row(row).labels
+        for name in self.dimensions:
+            if row.get(name, labels.get(name)) is None:
+                raise DataError(f"{row_name(row)}: {no_label(name, labels, row)}")
         try:
             return self.check_truth({name: row.get(name, labels.get(name)) for name in self.dimensions})
         except DataError as error:

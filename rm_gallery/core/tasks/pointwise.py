@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from rm_gallery.core.data.samples import Row, Sample, conversation_text, row_name
 from rm_gallery.core.errors import DataError
-from rm_gallery.core.tasks.base import Task, is_score
+from rm_gallery.core.tasks.base import Task, is_score, no_label
 from rm_gallery.core.templates import BasePromptTemplate, PointwiseTrainTemplate
 
 
@@ -43,7 +43,10 @@ class PointwiseTask(Task[int]):
     def truth(self, row: Row) -> int:
         value = row.get(self.label)
         if value is None:
-            value = Sample.from_row(row).labels.get(self.label)
+            labels = Sample.from_row(row).labels
+            if self.label not in labels:
+                raise DataError(f"{row_name(row)}: {no_label(self.label, labels, row)}")
+            value = labels[self.label]
         try:
             return self.check_truth(value)
         except DataError as error:
@@ -55,7 +58,8 @@ class PointwiseTask(Task[int]):
         if not is_score(value, self.scale):
             raise DataError(
                 f"the label {self.label!r} is {value!r}, expected a whole number from {self.scale[0]} to "
-                f"{self.scale[-1]}"
+                f"{self.scale[-1]}; convert another scale to this one (`scale` and `to` of a column), or train the "
+                "task multi_dimension, whose dimensions have scales of their own"
             )
         return int(value)
 

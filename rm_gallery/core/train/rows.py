@@ -29,9 +29,18 @@ def build_examples(
     """Prompts and truths of the rows, at most `limit` of them drawn with `seed`, in the file's order.
 
     Raises:
-        DataError: a row's truth is missing or not legal; names the row.
+        DataError: the truth of rows is missing or not legal; says of how many, and names the first.
     """
-    return [Example(row, task.messages(row), task.truth(row)) for row in drawn(rows, limit, seed)]
+    examples, bad = [], []
+    chosen = drawn(list(enumerate(rows, 1)), limit, seed)
+    for number, row in chosen:
+        try:
+            examples.append(Example(row, task.messages(row), task.truth(row)))
+        except DataError as error:
+            bad.append(f"row {number}, {error}")
+    if bad:
+        raise DataError(f"{len(bad)} of {len(chosen)} rows cannot be trained on, the first is {bad[0]}")
+    return examples
 
 
 def drawn(rows: Sequence[T], limit: int | None, seed: int) -> list[T]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rm_gallery.core.evaluate.report.inputs import Evaluation
 from rm_gallery.core.evaluate.report.systems import ORDER, title
 from rm_gallery.core.evaluate.result import EvalResult, headline, reference, strongest_baseline
-from rm_gallery.core.evaluate.table import reasons
+from rm_gallery.core.evaluate.table import few, reasons
 
 _CALLED = {
     "best_constant": "the best constant",
@@ -67,7 +67,7 @@ def notes(evaluations: Sequence[Evaluation]) -> list[tuple[str, str]]:
             for metric, reason in reasons(result)
             if result.kind == "pairwise" or metric not in ORDER
         ]
-        for note in (*result.notes, *said):
+        for note in (*few(result), *result.notes, *said):
             found.setdefault(note, []).append(evaluation.name)
     return [
         ("" if len(names) == len(evaluations) else ", ".join(names), note) for note, names in found.items()

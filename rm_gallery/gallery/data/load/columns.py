@@ -1,7 +1,7 @@
 """Converters of one's own tables: `configs.columns` says which of our fields stands in which column.
 
 source: columns_pointwise
-columns: {prompt: question, response: answer, helpfulness: {column: stars, scale: [1, 5]}, reasoning: why}
+columns: {prompt: question, response: answer, helpfulness: {column: stars, scale: [1, 5], to: [0, 4]}}
 
 source: columns_pairwise
 columns: {prompt: question, response_1: left, response_2: right, preferred: winner}
@@ -11,7 +11,7 @@ columns: {prompt: question, chosen: better, rejected: worse}
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from rm_gallery.core.data.converters import (
     BadRow,
@@ -52,12 +52,11 @@ class ColumnsPointwiseConverter(Converter):
             raise ConfigError("configs.columns names no label: add one, as `helpfulness: stars`")
 
     def parse(self, row: Row) -> Sample:
-        first, *others = self.label_names
-        labels = {first: whole_number(row, self.columns[first], *self.scales.get(first, (0, 4)))}
-        for label in others:
-            value = whole_number(row, self.columns[label], *self.scales.get(label, (0, 4)), optional=True)
-            if value is not None:
-                labels[label] = value
+        found = {
+            label: self._label(row, label, optional=i > 0)  # the first has to be there
+            for i, label in enumerate(self.label_names)
+        }
+        labels = {label: value for label, value in found.items() if value is not None}
         return Sample(
             input=_turns(row, self.columns["prompt"]),
             response=text(row, self.columns["response"]),
@@ -66,6 +65,18 @@ class ColumnsPointwiseConverter(Converter):
             task_category=category(row),
             metadata=_reasoning(row, self.columns),
         )
+
+    def _label(self, row: Row, label: str, *, optional: bool = False) -> int | None:
+        scale = self.scales.get(label, _Scale((0, 4), (0, 4)))
+        try:
+            value = whole_number(row, self.columns[label], *scale.written, optional=optional)
+        except BadRow as error:
+            if label in self.scales or "from 0 to 4" not in str(error):
+                raise
+            raise BadRow(
+                f"{error}; another scale is named by scale and to", row.get(self.columns[label])
+            ) from None
+        return None if value is None else scale.kept_as(value)
 
 
 @register_converter("columns_pairwise")
@@ -122,26 +133,55 @@ class ColumnsPairwiseConverter(Converter):
             return "A"
         if word in ("b", "2", "response_2", self.columns["response_2"].lower()):
             return "B"
-        raise BadRow(f"{column} is none of A, B and tie", value)
+        if not word:
+            raise BadRow(f"{column} is missing")
+        raise BadRow(
+            f"{column} is none of A, B and tie, nor 1, 2, {self.columns['response_1']} or {self.columns['response_2']}",
+            value,
+        )
 
 
-def _with_scales(columns: Mapping[str, Any] | None) -> tuple[dict[str, Any], dict[str, tuple[int, int]]]:
-    """(columns by name, the scales that labels are written with)."""
+class _Scale(NamedTuple):
+    """The lowest and the highest of a label, as it is written and as it is kept."""
+
+    written: tuple[int, int]
+    kept: tuple[int, int]
+
+    def kept_as(self, value: int) -> int:
+        (low, high), (lowest, highest) = self
+        return lowest + (value - low) * (highest - lowest) // (high - low)
+
+
+def _with_scales(columns: Mapping[str, Any] | None) -> tuple[dict[str, Any], dict[str, _Scale]]:
+    """(columns by name, the scales of the labels that are not written from 0 to 4)."""
     named: dict[str, Any] = dict(columns or {})
-    scales: dict[str, tuple[int, int]] = {}
+    scales: dict[str, _Scale] = {}
     for label, given in named.items():
         if not isinstance(given, Mapping):
             continue
-        scale = given.get("scale")
-        legal = isinstance(scale, list | tuple) and [type(end) for end in scale] == [int, int]
-        low, high = scale if isinstance(scale, list | tuple) and legal else (0, 0)
-        if set(given) != {"column", "scale"} or low >= high or label in ("prompt", "response", _WHY):
+        written = _ends(given.get("scale"))
+        kept = _ends(given["to"]) if "to" in given else written
+        known = {"column", "scale"} <= set(given) <= {"column", "scale", "to"}
+        if not known or not written or not kept or label in ("prompt", "response", _WHY):
             raise ConfigError(
                 f"configs.columns.{label} is {dict(given)!r}, expected the name of a column, or of a label "
-                "{column: stars, scale: [1, 5]} with the lowest and the highest"
+                "{column: stars, scale: [1, 5], to: [0, 4]} with the lowest and the highest, as they are written and "
+                "as they are kept (without `to`: as they are)"
             )
-        named[label], scales[label] = given["column"], (low, high)
+        if (kept[1] - kept[0]) % (written[1] - written[0]):
+            raise ConfigError(
+                f"configs.columns.{label}: {list(written)} does not go into {list(kept)} step by step, and labels "
+                "between two scores would have to be rounded: keep the scale, and train the task multi_dimension on it"
+            )
+        named[label], scales[label] = given["column"], _Scale(written, kept)
     return named, scales
+
+
+def _ends(scale: Any) -> tuple[int, int] | None:
+    if not isinstance(scale, list | tuple) or [type(end) for end in scale] != [int, int]:
+        return None
+    low, high = scale
+    return (low, high) if low < high else None
 
 
 def _reasoning(row: Row, columns: Mapping[str, str]) -> dict[str, str]:
