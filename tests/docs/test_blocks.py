@@ -13,6 +13,7 @@ import pytest
 
 from rm_gallery.core.data.config import load_config as load_data_config
 from rm_gallery.core.errors import RMGalleryError
+from rm_gallery.core.serve.schemas import ScoreRequest
 from rm_gallery.core.train import load_config
 from tests.conftest import ROOT
 from tests.docs.console import FENCE
@@ -88,6 +89,9 @@ def check_line(line: str) -> None:
             path = ROOT / (words[1] if program == "sbatch" else program)
             assert path.is_file(), line
             assert program == "sbatch" or os.access(path, os.X_OK), f"{line}: not executable"
+        elif program == "curl":  # tests/serve post such bodies to such paths
+            assert "Content-Type: application/json" in words, line
+            ScoreRequest.model_validate_json(words[words.index("-d") + 1])
         else:
             assert program in SHELL, f"{line}: nothing tests commands of {program}"
 

@@ -298,7 +298,7 @@ def test_json_lines_are_read_plain_and_compressed(tmp_path):
 
 
 def test_rows_without_one_of_several_labels_are_refused_by_name(labelled, tmp_path):
-    with pytest.raises(DataError, match="row-0: the label 'correctness' is None"):
+    with pytest.raises(DataError, match="row-0: there is no label 'correctness', only helpfulness"):
         evaluate_data(Ready("m", judge=Echo()), labelled, tmp_path / "out", Settings(task="multi_dimension"))
 
 
