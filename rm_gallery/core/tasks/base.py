@@ -67,6 +67,10 @@ class Task(ABC, Generic[V]):
         self.think = think
         self.instruction = instruction or self.default_instruction
 
+    def __repr__(self) -> str:
+        given = "".join(f", {name}={value!r}" for name, value in self.settings.items())
+        return f"{type(self).__name__}(reward={self.reward_config.name!r}{given})"
+
     @property
     def settings(self) -> dict[str, Any]:
         """What the constructor takes beside reward, think and instruction, as JSON: the saved judge's card keeps it."""
