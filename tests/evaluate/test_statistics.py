@@ -187,6 +187,6 @@ def test_a_judge_with_a_distribution_is_compared_with_one_without_on_what_both_h
 
 def test_a_thousand_rows_take_less_than_two_seconds():
     judged = random_scores(1000)
-    start = time.perf_counter()
+    start = time.process_time()
     estimates(judged)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2

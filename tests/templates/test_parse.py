@@ -116,14 +116,14 @@ def _reasons(table: list[tuple]) -> list[str]:
 
 @pytest.mark.parametrize(("text", "score", "_reason"), SCORES, ids=_reasons(SCORES))
 def test_a_score_is_read_strictly(text: str, score: int | None, _reason: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     if score is None:
         with pytest.raises(InvalidVerdict) as caught:
             PointwiseTrainTemplate.parse(text)
         assert len(str(caught.value)) < 200, "the message must not repeat a megabyte"
     else:
         assert PointwiseTrainTemplate.parse(text).score == score
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize(("text", "preference", "_reason"), PREFERENCES, ids=_reasons(PREFERENCES))
