@@ -11,10 +11,12 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Coroutine, Generator, Iterable
+from concurrent import futures
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_SECONDS = 0.5
 
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
@@ -43,6 +45,8 @@ def wait(coroutine: Coroutine[Any, Any, T]) -> T:
         )
     future = submit(coroutine)
     try:
+        while not futures.wait([future], _SECONDS).done:
+            pass  # a signal that comes just before a wait begins does not end it: Ctrl-C is seen at the next one
         return future.result()
     except BaseException:
         future.cancel()  # Ctrl-C while waiting

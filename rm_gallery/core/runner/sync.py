@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_SECONDS = 0.5
 
 
 def wait(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -38,7 +39,9 @@ def wait(coroutine: Coroutine[Any, Any, T]) -> T:
     thread = threading.Thread(target=work, name="rm-gallery-runner")
     try:
         thread.start()
-        thread.join()
+        while thread.is_alive():
+            # a signal that comes just before a wait begins does not end it: Ctrl-C would be seen when all is done
+            thread.join(_SECONDS)
     except BaseException:  # Ctrl-C: what is under way is given up
         stopped.set()
         for loop, task in running:
