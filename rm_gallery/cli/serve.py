@@ -86,14 +86,8 @@ def serve(
     shown = f"[{address}]" if ":" in address else address
 
     def started() -> None:
-        local = is_loopback(address)
-        who = (
-            f"whoever knows {KEY}"
-            if settings.api_key
-            else "this machine alone"
-            if local
-            else "anyone who reaches it"
-        )
+        who = "this machine alone" if is_loopback(address) else "anyone who reaches it"
+        who = f"whoever knows {KEY}" if settings.api_key else who
         typer.echo(f"serving {model} to {who}; Ctrl-C stops it\nhttp://{shown}:{taken}/")
 
     run(subject, asked, settings, listening=listening, started=started)

@@ -85,7 +85,7 @@ class Converter(ABC):
         if missing and (is_table or len(missing) == len(named)):
             there = ", ".join(str(column) for column in row) or "none"
             raise DataError(
-                f"{source} has no column {missing[0]!r} (configs.columns names it); it has: {there}.{_delimiter(there)}"
+                f"{source} has no column {missing[0]!r} (configs.columns names it); it has: {there}.{_delimiter(there) if is_table else ''}"
                 f"{nearest(missing[0], [str(column) for column in row])}"
             )
 
@@ -172,16 +172,20 @@ def text(row: Row, name: str) -> str:
 
 
 @overload
-def whole_number(row: Row, name: str, low: int, high: int) -> int: ...
+def whole_number(row: Row, name: str, low: int, high: int, *, hint: str = ...) -> int: ...
 @overload
-def whole_number(row: Row, name: str, low: int, high: int, *, optional: bool) -> int | None: ...
+def whole_number(
+    row: Row, name: str, low: int, high: int, *, optional: bool, hint: str = ...
+) -> int | None: ...
 
 
-def whole_number(row: Row, name: str, low: int, high: int, *, optional: bool = False) -> int | None:
+def whole_number(
+    row: Row, name: str, low: int, high: int, *, optional: bool = False, hint: str = ""
+) -> int | None:
     """The whole number in a row's field; None where it is missing and may be.
 
     `3.0` is one (pandas writes integers so beside nulls), and so is `3` as text, but only out of a CSV file.
-    Raises `BadRow` for anything else.
+    Raises `BadRow` for anything else, with the `hint` where the number is not legal.
     """
     value = row.get(name)
     if type(value) is int and low <= value <= high:
@@ -198,7 +202,7 @@ def whole_number(row: Row, name: str, low: int, high: int, *, optional: bool = F
         raise BadRow(f"{name} is missing")
     legal = isinstance(number, int | float) and not isinstance(number, bool) and float(number).is_integer()
     if not legal or not low <= number <= high:
-        raise BadRow(f"{name} is not a whole number from {low} to {high}", value)
+        raise BadRow(f"{name} is not a whole number from {low} to {high}{hint}", value)
     return int(number)
 
 

@@ -88,13 +88,18 @@ def too_many(task: Task[Any], mode: Mode) -> str:
         return ""
     return (
         f"the {len(task.parts) or 1} dimensions of this judge have {count:,} combinations of scores, and mode {mode} "
-        f"takes at most {most:,}: use {'vote, or ' if mode == 'expected' and count <= 5000 else ''}greedy"
+        f"takes at most {most:,}: use {'vote, or ' if mode == 'expected' and count <= MOST_VERDICTS['vote'] else ''}greedy"
     )
 
 
-def weighs(task: Task[Any], modes: Sequence[str], *, reasons: bool) -> bool:
-    """Whether the distribution over the verdicts can be had from a judge with these modes."""
-    return "expected" in modes and not reasons and not too_many(task, "expected")
+def reasons(task: Task[Any], judge: Any) -> bool:
+    """Whether a judge reasons before its verdict: asked to, by itself, or because its chat template begins so."""
+    return task.think or bool(getattr(judge, "reasoning_model", False) or getattr(judge, "opening", ""))
+
+
+def weighs(task: Task[Any], judge: Any) -> bool:
+    """Whether the distribution over the verdicts can be had from this judge."""
+    return "expected" in judge.modes and not reasons(task, judge) and not too_many(task, "expected")
 
 
 class Judge(Protocol):

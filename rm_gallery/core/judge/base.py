@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 
 from rm_gallery.core.errors import ConfigError
-from rm_gallery.core.judge.answer import FAILED, MODES, Answer, Conversation, Mode, too_many
+from rm_gallery.core.judge.answer import FAILED, MODES, Answer, Conversation, Mode, reasons, too_many
 from rm_gallery.core.judge.read import overlong, read, tally, weigh
 from rm_gallery.core.models.tree import Tree
 from rm_gallery.core.tasks.base import Task
@@ -199,7 +199,7 @@ class ModelJudge(ABC):
     def _check(self, task: Task[Any], mode: Mode) -> None:
         if mode not in self.modes:
             raise ConfigError(f"this judge cannot be asked in mode {mode}, only in {' or '.join(self.modes)}")
-        if mode == "expected" and (task.think or self.reasoning_model or self.opening):
+        if mode == "expected" and reasons(task, self):
             raise ConfigError(
                 "this judge reasons before its verdict, and mode expected would give the probability of a verdict "
                 "without any reasoning: use vote, or greedy"

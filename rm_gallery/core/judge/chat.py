@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rm_gallery.core.errors import ConfigError
-from rm_gallery.core.judge.answer import Answer, Conversation, Mode, too_many
+from rm_gallery.core.judge.answer import Answer, Conversation, Mode, reasons, too_many
 from rm_gallery.core.judge.base import ModelJudge
 from rm_gallery.core.judge.endpoint import EndpointJudge, parting
 from rm_gallery.core.models.openai_chat import OpenAIChatModel
@@ -45,7 +45,7 @@ class ChatJudge:
         self.model = model
         self.task: Task[Any] = known
         local = model.judge
-        self.reasons = known.think or (local is not None and local.reasoning_model)
+        self.reasons = reasons(known, local)
         modes = local.modes if local is not None else EndpointJudge.modes
         self.mode: Mode = mode or ("expected" if "expected" in modes and self._distributes() else "greedy")
         if self.mode not in modes:

@@ -84,8 +84,7 @@ def ask(
     question, length = [task.messages(row.to_row())], answer_length(saved, task)
     [written] = judge.answer(task, question, mode="greedy", max_new_tokens=length)
     distribution = None
-    reasons = task.think or judge.reasoning_model or bool(judge.opening)
-    if weighs(task, judge.modes, reasons=reasons):
+    if weighs(task, judge):
         [distribution] = judge.answer(task, question, mode="expected", max_new_tokens=length)
     return Judgment(
         written.text,

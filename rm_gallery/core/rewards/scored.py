@@ -132,10 +132,7 @@ def _of_candidate(candidate: Candidate, task: Task[Any] | None, mode: Mode | Non
 def _mode(judge: Any, task: Task[Any] | None) -> Mode:
     from rm_gallery.core.judge.answer import weighs
 
-    reasons = task is None or task.think or getattr(judge, "reasoning_model", False)
-    if task is None:
-        return "greedy"
-    return "expected" if weighs(task, judge.modes, reasons=reasons) else "greedy"
+    return "expected" if task is not None and weighs(task, judge) else "greedy"
 
 
 def _rating(task: Task[Any], name: str) -> Task[Any]:

@@ -206,11 +206,10 @@ def _modes(subject: Subject, task: Task[Any]) -> tuple[str, ...]:
     """How a service can ask the judge, the best first."""
     judge = subject.judge
     assert judge is not None
-    reasons = task.think or (isinstance(judge, ModelJudge) and judge.reasoning_model)
     return tuple(
         mode
         for mode in ("expected", "greedy")
-        if mode in judge.modes and (mode == "greedy" or weighs(task, judge.modes, reasons=reasons))
+        if mode in judge.modes and (mode == "greedy" or weighs(task, judge))
     )
 
 

@@ -17,6 +17,7 @@ from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import pad, split_tensor_dict
 
 from rm_gallery.core.errors import ConfigError
+from rm_gallery.core.evaluate.predictions import data_source
 from rm_gallery.core.models.prompts import distinct_prompts
 from rm_gallery.core.models.shared_prefix import add_shared_prefix, encode_prompts
 from rm_gallery.core.models.weights import decoding, inner_model
@@ -43,7 +44,7 @@ class RewardFunction:
             example = self.examples[i]
             results.append(
                 self.task.compute_score(
-                    str(example.row.get("data_source") or "unknown"),
+                    data_source(example.row),
                     self.opening + completion[0]["content"],
                     example.truth,
                 )

@@ -16,7 +16,7 @@ from accelerate.utils import gather_object
 
 from rm_gallery.core.evaluate import compute_metrics, score_outputs
 from rm_gallery.core.judge import LocalJudge
-from rm_gallery.core.judge.answer import Answer
+from rm_gallery.core.judge.answer import Answer, weighs
 from rm_gallery.core.judge.read import read
 from rm_gallery.core.tasks import Task
 from rm_gallery.core.train.rows import Example
@@ -69,8 +69,7 @@ class HeldOut:
     def _answers(self, judge: LocalJudge, conversations: Sequence[list[dict[str, str]]]) -> list[Answer]:
         texts = judge.generate(conversations, max_new_tokens=self.max_new_tokens)
         written = [read(self.task, text) for text in texts]
-        reasons = self.task.think or judge.reasoning_model
-        if not self.task.reward_config.is_rule or reasons or "expected" not in judge.modes:
+        if not self.task.reward_config.is_rule or not weighs(self.task, judge):
             return written
         weighed = judge.answer(self.task, conversations, mode="expected", max_new_tokens=self.max_new_tokens)
         return [

@@ -18,7 +18,7 @@ from typing import Any
 from rm_gallery.core.errors import ConfigError, DataError
 from rm_gallery.core.evaluate import Predictions, compute_metrics
 from rm_gallery.core.evaluate.metrics import OF_SEVERAL_ROWS, base_metric
-from rm_gallery.core.evaluate.predictions import columns, task_kind
+from rm_gallery.core.evaluate.predictions import columns, data_source, task_kind
 from rm_gallery.core.tasks import Task
 from rm_gallery.core.templates.base import opening
 
@@ -55,7 +55,7 @@ def of_validation(rows: Rows, task: Task[Any] | None) -> Figures:
         truth = [task.check_truth(task.ground_truth(row.get("gts"), {})) for row in rows]
     except (ConfigError, DataError):  # a truth that is not in the dump
         return _means(_scored(rows, task))
-    sources = [str(row.get("data_source") or "unknown") for row in rows]
+    sources = [data_source(row) for row in rows]
     results = [
         task.score_text(str(row.get("output")), true, source)
         for row, true, source in zip(rows, truth, sources, strict=True)

@@ -68,14 +68,8 @@ class ColumnsPointwiseConverter(Converter):
 
     def _label(self, row: Row, label: str, *, optional: bool = False) -> int | None:
         scale = self.scales.get(label, _Scale((0, 4), (0, 4)))
-        try:
-            value = whole_number(row, self.columns[label], *scale.written, optional=optional)
-        except BadRow as error:
-            if label in self.scales or "from 0 to 4" not in str(error):
-                raise
-            raise BadRow(
-                f"{error}; another scale is named by scale and to", row.get(self.columns[label])
-            ) from None
+        hint = "" if label in self.scales else "; another scale is named by scale and to"
+        value = whole_number(row, self.columns[label], *scale.written, optional=optional, hint=hint)
         return None if value is None else scale.kept_as(value)
 
 
