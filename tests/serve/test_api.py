@@ -12,6 +12,7 @@ import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
 from rm_gallery.core.data.samples import Message, Pair, Sample
 from rm_gallery.core.errors import ConfigError
@@ -340,6 +341,17 @@ def test_a_saved_judge_brings_its_task_and_one_that_reasons_is_asked_to_write(ti
         refused = running.post("/v1/compare", {"items": PAIRS[:1], "mode": "expected"})
         assert refused.status_code == 400
         assert "only in greedy" in refused.json()["error"]["message"]
+
+
+def test_a_judge_whose_template_begins_a_reasoning_is_asked_to_write(tiny_model, tmp_path):
+    """Though its card does not call it a reasoning model: a verdict at once is not what it would give."""
+    folder = shutil.copytree(tiny_model, tmp_path / "judge")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template += "{% if add_generation_prompt %}<think>\n{% endif %}"
+    tokenizer.save_pretrained(folder)
+    save_task(folder, "pairwise", PairwiseTask(), max_response_length=4)
+    with serving(folder) as running:
+        assert running.post("/v1/compare", {"items": PAIRS[:1]}).json()["mode"] == "greedy"
 
 
 def test_a_model_that_cannot_be_asked_is_refused_before_it_is_served(tiny_model):
