@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from transformers import MistralConfig, MistralForCausalLM
 
 from rm_gallery.core.models import forest as forests
-from rm_gallery.core.models.shared_prefix import project_edges
+from rm_gallery.core.models.scoring import project_edges
 from rm_gallery.core.models.tree import Tree
-from tests.models.test_shared_prefix import SIZES, VOCABULARY, gradients, model
+from tests.models.test_scoring import SIZES, VOCABULARY, gradients, model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -63,10 +63,9 @@ def planted(net, asked, tree, rooted=0):
     if rooted:
         with torch.no_grad():
             cache = forests.encode_root(net, asked[0][:rooted])
-    with forests.forest_attention(net):
-        forest = forests.plant(asked, tree, rooted=rooted)
-        hidden = forests.encode_forest(net, forest, cache)
-    places = torch.cat([forest.ends.unsqueeze(1), forest.nodes], dim=1)
+    forest = forests.plant(asked, tree, rooted=rooted)
+    hidden = forests.encode_forest(net, forest, cache)
+    places = forest.readings()
     return project_edges(net.get_output_embeddings(), hidden[places], tree)
 
 
@@ -135,9 +134,8 @@ def test_the_cache_of_the_root_is_left_as_it_was():
     net, asked = model(), [tuple([5] * 20 + [i]) for i in range(3)]
     with torch.no_grad():
         cache = forests.encode_root(net, asked[0][:20])
-        with forests.forest_attention(net):
-            forest = forests.plant(asked, Tree(), rooted=20)
-            first, again = (forests.encode_forest(net, forest, cache) for _ in range(2))
+        forest = forests.plant(asked, Tree(), rooted=20)
+        first, again = (forests.encode_forest(net, forest, cache) for _ in range(2))
     assert len(forest.ids) == 3
     torch.testing.assert_close(first, again, atol=0, rtol=0)
 

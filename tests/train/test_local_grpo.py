@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from transformers import MistralConfig, MistralForCausalLM
 
 from rm_gallery.core.data.samples import Message, Sample
 from rm_gallery.core.errors import ConfigError
@@ -84,7 +86,9 @@ def trainer_for(settings: dict, *, shared: bool, tmp_path: Path, rewards=None):
     return trainer, [{"prompt": examples[i].messages, "index": i} for i in order[:4] for _ in range(4)]
 
 
-def test_loss_and_gradients_equal_plain_trl_on_the_same_samples(settings, tmp_path):
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_loss_and_gradients_equal_plain_trl_on_the_same_samples(settings, tmp_path, checkpointing):
+    settings["model"]["gradient_checkpointing"] = checkpointing
     ours, rows = trainer_for(settings, shared=True, tmp_path=tmp_path)
     plain, _ = trainer_for(settings, shared=False, tmp_path=tmp_path)
     generator = torch.Generator().manual_seed(0)
@@ -93,6 +97,8 @@ def test_loss_and_gradients_equal_plain_trl_on_the_same_samples(settings, tmp_pa
     results = {}
     for name, trainer in (("ours", ours), ("plain", plain)):
         trainer.model.train()
+        if checkpointing:  # as `train()` does at its beginning
+            trainer.model.gradient_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
         trainer.reward_funcs[0] = lambda completion_ids, **_: [float(len(ids)) for ids in completion_ids]
         trainer._generate_single_turn = lambda ids, *_, **__: (completions, None)
         trainer.current_gradient_accumulation_steps = 1
@@ -104,7 +110,7 @@ def test_loss_and_gradients_equal_plain_trl_on_the_same_samples(settings, tmp_pa
                 )
         inputs = trainer._generate_and_score_completions(rows)
         loss = trainer._compute_loss(trainer.model, inputs)
-        loss.backward()
+        trainer.accelerator.backward(loss)
         results[name] = (loss.detach(), inputs, {n: p.grad for n, p in trainer.model.named_parameters()})
     torch.testing.assert_close(results["ours"][0], results["plain"][0], atol=1e-6, rtol=1e-5)
     for key in ("ref_per_token_logps", "advantages"):
@@ -113,6 +119,21 @@ def test_loss_and_gradients_equal_plain_trl_on_the_same_samples(settings, tmp_pa
         )
     for name, gradient in results["ours"][2].items():
         torch.testing.assert_close(gradient, results["plain"][2][name], atol=2e-6, rtol=1e-4, msg=name)
+
+
+def test_checkpointing_needs_attention_that_a_forest_knows(settings, tmp_path):
+    """Else the shared prompt is in a cache, and checkpointing has none."""
+    windowed = tmp_path / "windowed"
+    shutil.copytree(settings["model"]["path"], windowed)
+    MistralForCausalLM(
+        MistralConfig(
+            vocab_size=300, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+            num_key_value_heads=1, sliding_window=8,
+        )
+    ).save_pretrained(windowed)  # fmt: skip
+    settings["model"] |= {"path": str(windowed), "gradient_checkpointing": True}
+    with pytest.raises(ConfigError, match=r"model.gradient_checkpointing drops.* model.shared_prefix"):
+        trainer_for(settings, shared=True, tmp_path=tmp_path)
 
 
 @pytest.mark.parametrize("shared", [True, False])

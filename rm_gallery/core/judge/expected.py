@@ -11,12 +11,10 @@ from rm_gallery.core.models.forest import (
     batches,
     encode_forest,
     encode_root,
-    forest_attention,
     plant,
     root,
 )
-from rm_gallery.core.models.prompts import Prompts
-from rm_gallery.core.models.shared_prefix import project_edges, score_completions
+from rm_gallery.core.models.scoring import project_edges, score_answers
 from rm_gallery.core.models.tree import Tree
 
 Weighed = Iterator[dict[int, list[float]]]
@@ -32,10 +30,10 @@ def weigh_together(model: Any, prompts: Sequence[tuple[int, ...]], tree: Tree, b
         with torch.no_grad():
             cache = encode_root(model, ordered[0][:rooted])
     for part in parts:
-        with torch.no_grad(), forest_attention(model):
+        with torch.no_grad():
             forest = plant([ordered[i] for i in part], tree, rooted=rooted, device=model.device)
             hidden = encode_forest(model, forest, cache)
-            places = torch.cat([forest.ends.unsqueeze(1), forest.nodes], dim=1)
+            places = forest.readings()
             edges = project_edges(model.get_output_embeddings(), hidden[places], tree)
         yield dict(zip((order[i] for i in part), _sums(edges, tree), strict=True))
 
@@ -49,15 +47,9 @@ def weigh_alone(model: Any, prompts: Sequence[tuple[int, ...]], tree: Tree) -> W
         [[1] * len(text) + [0] * (longest - len(text)) for text in texts], device=model.device
     )
     for i, prompt in enumerate(prompts):
-        asked = torch.tensor([prompt], device=model.device)
+        asked = torch.tensor([prompt] * len(texts), device=model.device)
         with torch.no_grad():
-            scores = score_completions(
-                model,
-                torch.zeros(len(texts), dtype=torch.long, device=model.device),
-                prompts=Prompts.plain(asked, torch.ones_like(asked)),
-                completion_ids=ids,
-                completion_mask=mask,
-            )
+            scores = score_answers(model, asked, torch.ones_like(asked), ids, mask)
         yield {i: scores.log_probs.double().sum(1).tolist()}
 
 

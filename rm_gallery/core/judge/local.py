@@ -47,7 +47,7 @@ class LocalJudge(ModelJudge):
         self.batch_tokens = batch_tokens
         self.autocast = autocast
         if model is not None:
-            from rm_gallery.core.models.shared_prefix import logit_transforms
+            from rm_gallery.core.models.scoring import logit_transforms
 
             if logit_transforms(model):  # its probabilities are not those of its head
                 self.modes = tuple(mode for mode in MODES if mode != "expected")

@@ -2,21 +2,22 @@
 
 The tokens of a batch lie in one row. Each sees its ancestors and itself: what prompts begin with alike (a rubric, a
 query, the first response) lies there once, and so does what continuations of one prompt begin with. Only attention
-needs to know; everything else in a language model works on each token alone. So the cost is that of the distinct
-tokens, and the result equals that of each text on its own up to rounding.
-
-Attention goes block by block: the tokens that a prompt adds to the one before it, then the nodes of its tree.
+needs to know (`block_attention.py`); everything else in a language model works on each token alone. So the cost is that
+of the distinct tokens, and the result equals that of each text on its own up to rounding.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
 from transformers import AttentionInterface
 
+from rm_gallery.core.models.block_attention import Block, Span, attend
 from rm_gallery.core.models.tree import END, Tree, common
 from rm_gallery.core.models.weights import inner_model
 
@@ -24,42 +25,32 @@ _NAME = "rm_gallery_forest"
 _WORTH = 16
 """Tokens in common: fewer are encoded again, which costs less than attention in two pieces."""
 _QUERIES = {"cpu": 128}
-"""Tokens of a prompt whose attention is computed together, by device: a CPU computes the whole rectangle of queries and
+"""Tokens whose attention is computed together, by device: a CPU computes the whole rectangle of queries and
 keys, also what the mask hides, and a GPU skips most of it and would rather be asked less often."""
 _UNKNOWN = ("sliding_window", "softcap", "s_aux", "position_bias")
 """What an attention layer may ask for beside the plain thing."""
 
-Span = tuple[int, int]
-
-
-class Block(NamedTuple):
-    """Tokens whose attention is computed together.
-
-    `keys` are the spans of what they see, themselves last; `mask` is (queries, keys), None where each sees all of the
-    block before itself and nothing else.
-    """
-
-    queries: Span
-    keys: list[Span]
-    mask: torch.Tensor | None
-
 
 class Forest(NamedTuple):
-    """T tokens for P prompts, each with a tree of N.
+    """T tokens for P prompts, each with a tree.
 
     Attributes:
         ids: (T,).
         positions: (T,), how many tokens each has before it in its own text.
         blocks: over all tokens, in order.
         ends: (P,), where the last token of each prompt lies.
-        nodes: (P, N), where the nodes of each tree lie.
+        nodes: for each prompt (N,), where the nodes of its tree lie.
     """
 
     ids: torch.Tensor
     positions: torch.Tensor
     blocks: tuple[Block, ...]
     ends: torch.Tensor
-    nodes: torch.Tensor
+    nodes: tuple[torch.Tensor, ...]
+
+    def readings(self) -> torch.Tensor:
+        """(P, 1 + N): where the prompt ends and where its tree's nodes lie, where all trees are of N nodes."""
+        return torch.cat([self.ends.unsqueeze(1), torch.stack(self.nodes)], dim=1)
 
 
 def shared(before: Sequence[int], prompt: Sequence[int]) -> int:
@@ -87,20 +78,25 @@ def batches(prompts: Sequence[Sequence[int]], tree: Tree, budget: int) -> list[r
     return [*found, range(start, len(prompts))] if prompts else []
 
 
-def plant(prompts: Sequence[Sequence[int]], tree: Tree, *, rooted: int = 0, device: Any = "cpu") -> Forest:
+def plant(
+    prompts: Sequence[Sequence[int]], trees: Tree | Sequence[Tree], *, rooted: int = 0, device: Any = "cpu"
+) -> Forest:
     """Lay out distinct prompts, sorted, so that those that begin alike are neighbours.
 
-    The first `rooted` tokens, the same in all, are in a cache already.
+    `trees` is one for each prompt, or the same for all. The first `rooted` tokens, the same in all, are in a cache
+    already.
     """
-    depths, inside = torch.tensor(tree.depths(), dtype=torch.long), _visible(tree)
+    if isinstance(trees, Tree):
+        trees = [trees] * len(prompts)
     together = _QUERIES.get(torch.device(device).type)
+    seen = functools.cache(_visible)
     ids: list[int] = []
     positions: list[torch.Tensor] = []
     blocks: list[Block] = []
     ends, nodes = [], []
     spans: list[Span] = [(0, rooted)] if rooted else []  # where the tokens of the prompt before lie
     before: Sequence[int] = ()
-    for prompt in prompts:
+    for prompt, tree in zip(prompts, trees, strict=True):
         kept = max(shared(before, prompt), rooted)
         own = (rooted + len(ids), rooted + len(ids) + len(prompt) - kept)
         spans = _joined(_first(spans, kept), own)
@@ -109,23 +105,22 @@ def plant(prompts: Sequence[Sequence[int]], tree: Tree, *, rooted: int = 0, devi
         positions.append(torch.arange(kept, len(prompt)))
         ends.append(own[1] - 1 - rooted)
         if tree.tokens:
-            leaves = (own[1], own[1] + len(tree.tokens))
-            blocks.append(Block(leaves, _joined(spans, leaves), _behind(len(prompt), inside)))
+            blocks += _branches(own[1], spans, len(prompt), seen(tree), together or len(tree.tokens))
             ids += tree.tokens
-            positions.append(len(prompt) - 1 + depths)
-        nodes.append(torch.arange(len(tree.tokens)) + (own[1] - rooted))
+            positions.append(len(prompt) - 1 + torch.tensor(tree.depths()))
+        nodes.append(torch.arange(len(tree.tokens), device=device) + (own[1] - rooted))
         before = prompt
     return Forest(
         torch.tensor(ids, device=device),
         torch.cat(positions).to(device),
         tuple(b._replace(mask=None if b.mask is None else b.mask.to(device)) for b in blocks),
         torch.tensor(ends, device=device),
-        torch.stack(nodes).to(device),
+        tuple(nodes),
     )
 
 
-def fits_forest(model: Any) -> bool:
-    """Whether the model's attention is the plain one, in all layers, and can be replaced."""
+def fits_forest(model: Any, training: bool | None = None) -> bool:
+    """Whether the model's attention is the plain one, in all layers, and can be replaced: now, or in `training`."""
     model = inner_model(model)
     config = model.config.get_text_config()
     kinds = getattr(config, "layer_types", None)
@@ -133,30 +128,33 @@ def fits_forest(model: Any) -> bool:
         set(kinds) != {"full_attention"} if kinds else getattr(config, "sliding_window", None) is not None
     )
     softcap = getattr(config, "attn_logit_softcapping", None) is not None
-    return bool(model._supports_attention_backend) and not windowed and not softcap
+    training = model.training if training is None else training
+    drops = training and getattr(config, "attention_dropout", 0.0) > 0
+    return bool(model._supports_attention_backend) and not windowed and not softcap and not drops
 
 
 def encode_forest(model: Any, forest: Forest, cache: Any = None) -> torch.Tensor:
     """The last hidden states (T, D). `cache` holds what the forest is rooted in, and is left as it was.
 
-    The model has to be inside `forest_attention`.
+    Under gradient checkpointing, backward has to be inside `forest_attention` too: it computes attention anew.
     """
     rooted = 0 if cache is None else cache.get_seq_length()
-    output = inner_model(model).base_model(
-        input_ids=forest.ids.unsqueeze(0),
-        position_ids=forest.positions.unsqueeze(0),
-        past_key_values=cache,
-        use_cache=cache is not None,
-        forest_blocks=forest.blocks,
-        forest_start=rooted,
-    )
+    with forest_attention(model):
+        output = inner_model(model).base_model(
+            input_ids=forest.ids.unsqueeze(0),
+            position_ids=forest.positions.unsqueeze(0),
+            past_key_values=cache,
+            use_cache=cache is not None,
+            forest_blocks=forest.blocks,
+            forest_start=rooted,
+        )
     if cache is not None:
         cache.crop(-len(forest.ids))
     return output.last_hidden_state[0]
 
 
 def encode_root(model: Any, tokens: Sequence[int]) -> Any:
-    """The cache of what all prompts begin with, to root forests in. Outside `forest_attention`."""
+    """The cache of what all prompts begin with, to root forests in."""
     ids = torch.tensor([list(tokens)], device=model.device)
     return inner_model(model).base_model(input_ids=ids, use_cache=True).past_key_values
 
@@ -164,10 +162,20 @@ def encode_root(model: Any, tokens: Sequence[int]) -> Any:
 @contextlib.contextmanager
 def forest_attention(model: Any) -> Iterator[None]:
     """While forests are encoded: the model's attention goes by their blocks."""
+    AttentionInterface.register(_NAME, _attend)
+    with attention(model, _NAME):
+        yield
+
+
+@contextlib.contextmanager
+def attention(model: Any, name: str) -> Iterator[None]:
+    """Meanwhile the model's attention is the one that transformers knows by that name."""
     model = inner_model(model)
     before = model.config._attn_implementation
-    AttentionInterface.register(_NAME, _attend)
-    model.set_attn_implementation(_NAME)
+    if before == name:
+        yield
+        return
+    model.set_attn_implementation(name)
     try:
         yield
     finally:
@@ -191,22 +199,7 @@ def _attend(
     if odd:
         raise NotImplementedError(f"attention with {', '.join(odd)}: `fits_forest` should have told")
     query, key = query.to(value.dtype), key.to(value.dtype)  # rotation has made them wider under autocast
-    heads = query.size(1) // key.size(1)
-    if heads > 1:
-        key, value = (x.repeat_interleave(heads, dim=1) for x in (key, value))
-    found = []
-    for (start, stop), spans, mask in forest_blocks:
-        found.append(
-            torch.nn.functional.scaled_dot_product_attention(
-                query[:, :, start - forest_start : stop - forest_start],
-                _pick(key, spans),
-                _pick(value, spans),
-                attn_mask=mask,
-                is_causal=mask is None,
-                scale=scaling,
-            )
-        )
-    return torch.cat(found, dim=2).transpose(1, 2), None
+    return attend(query, key, value, forest_blocks, forest_start, scaling).transpose(1, 2), None
 
 
 def _cut(own: Span, spans: Sequence[Span], kept: int, size: int) -> list[Block]:
@@ -220,9 +213,25 @@ def _cut(own: Span, spans: Sequence[Span], kept: int, size: int) -> list[Block]:
     return found
 
 
-def _pick(states: torch.Tensor, spans: Sequence[Span]) -> torch.Tensor:
-    pieces = [states[:, :, start:stop] for start, stop in spans]
-    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=2)
+def _branches(start: int, spans: Sequence[Span], count: int, visible: torch.Tensor, size: int) -> list[Block]:
+    """Blocks of up to `size` queries for the nodes of a tree, laid out from `start` behind a prompt of `count`."""
+    found = []
+    for first in range(0, len(visible), size):
+        stop = min(first + size, len(visible))
+        own = visible[first:stop]
+        # the ancestors that lie before these nodes: other branches are left out
+        columns = own.any(0)
+        keys = list(spans)
+        for a, b in _runs(columns.tolist()):
+            keys = _joined(keys, (start + a, start + b))
+        found.append(Block((start + first, start + stop), keys, _behind(count, own[:, columns])))
+    return found
+
+
+def _runs(flags: Sequence[bool]) -> list[Span]:
+    """The spans of those that are set."""
+    edges = [i for i, (a, b) in enumerate(pairwise([False, *flags, False])) if a != b]
+    return list(zip(edges[::2], edges[1::2], strict=True))
 
 
 def _joined(spans: Sequence[Span], more: Span) -> list[Span]:

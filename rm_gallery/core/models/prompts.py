@@ -1,7 +1,7 @@
 """The distinct prompts of a batch, laid out so that what some of them begin with is encoded once.
 
 The responses to one question are judged under prompts that agree up to the response: system message, instruction
-and question are then a stem of several prompts. `distinct_prompts` finds the distinct prompts, groups those that
+and question are then a stem of several prompts. `distinct` finds the distinct prompts; `lay_out` groups those that
 share a stem, and lays each out as [stem | rest], both padded on the left.
 """
 
@@ -47,15 +47,20 @@ class Prompts(NamedTuple):
         return self._replace(ids=self.ids[:, :-1], mask=self.mask[:, :-1])
 
 
-def distinct_prompts(ids: torch.Tensor, mask: torch.Tensor) -> tuple[Prompts, torch.Tensor]:
-    """Find the distinct rows of padded prompts (R, L): (prompts, rows (R,)), `rows[r]` being the prompt of row r."""
-    keys: dict[tuple[int, ...], int] = {}
-    rows = []
-    for row, keep in zip(ids.tolist(), mask.bool().tolist(), strict=True):
-        # padding may be any token: only the mask tells it
-        key = tuple(token for token, real in zip(row, keep, strict=True) if real)
-        rows.append(keys.setdefault(key, len(keys)))
-    return lay_out(list(keys), ids.device), torch.tensor(rows, device=ids.device)
+def token_lists(ids: torch.Tensor, mask: torch.Tensor) -> list[tuple[int, ...]]:
+    """The rows of a padded batch without padding, which may be any token: only the mask tells it."""
+    return [
+        tuple(token for token, real in zip(row, keep, strict=True) if real)
+        for row, keep in zip(ids.tolist(), mask.bool().tolist(), strict=True)
+    ]
+
+
+def distinct(ids: torch.Tensor, mask: torch.Tensor) -> tuple[list[tuple[int, ...]], list[int]]:
+    """The distinct prompts of a padded batch (R, L), sorted, and which of them each of its R rows has."""
+    prompts = token_lists(ids, mask)
+    ordered = sorted(set(prompts))
+    place = {prompt: i for i, prompt in enumerate(ordered)}
+    return ordered, [place[prompt] for prompt in prompts]
 
 
 def lay_out(prompts: Sequence[tuple[int, ...]], device: torch.device) -> Prompts:

@@ -28,7 +28,7 @@ class Tree(NamedTuple):
 
     @classmethod
     def of(cls, texts: Sequence[Sequence[int]]) -> Tree:
-        """The tree of texts with at least one token each; none may be the beginning of another."""
+        """The tree of texts; equal ones are one path."""
         tokens: list[int] = []
         parents: list[int] = []
         places: dict[tuple[int, int], int] = {}

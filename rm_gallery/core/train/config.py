@@ -214,12 +214,6 @@ class TrainConfig(_Section):
                 f"reward.name {self.reward.name} scores a distribution over the verdicts, and grpo pays one written "
                 "answer at a time: use method exact, or a reward of single verdicts"
             )
-        shares = self.engine == "local" and self.method == "grpo" and self.model.shared_prefix
-        if shares and self.model.gradient_checkpointing:
-            raise ValueError(
-                "model.gradient_checkpointing drops the keys and values that model.shared_prefix keeps: "
-                "set one of them to false"
-            )
         return self
 
     @property

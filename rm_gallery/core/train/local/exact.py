@@ -24,13 +24,15 @@ from trl.trainer.utils import disable_dropout_in_model
 
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.judge import LocalJudge
-from rm_gallery.core.models.forest import Forest, encode_forest, fits_forest, forest_attention, plant
-from rm_gallery.core.models.shared_prefix import logit_transforms, project_edges
+from rm_gallery.core.models.forest import Forest, encode_forest, fits_forest, plant
+from rm_gallery.core.models.prompts import distinct
+from rm_gallery.core.models.scoring import logit_transforms, project_edges
 from rm_gallery.core.models.tree import Tree
 from rm_gallery.core.models.weights import inner_model, load_model
 from rm_gallery.core.rewards import log_score
 from rm_gallery.core.train.local.exact_objective import Objective
 from rm_gallery.core.train.local.heldout import HeldOutMixin
+from rm_gallery.core.train.local.sharing import backward_in_forests
 from rm_gallery.core.train.local.trainers import common_arguments, lora_config, micro_batch, world_size
 from rm_gallery.core.train.local.verdicts import VerdictJob
 from rm_gallery.core.train.run_folder import RunFolder
@@ -151,16 +153,13 @@ class ExactTrainer(HeldOutMixin, Trainer):
         for model in (self.accelerator.unwrap_model(self.model), self.reference):
             if model is not None:
                 add_verdicts(inner_model(model))
-
-    def training_step(self, model: Any, *args: Any, **kwargs: Any) -> Any:
-        # around the backward pass too: gradient checkpointing computes attention anew there
-        with forest_attention(self.accelerator.unwrap_model(model)):
-            return super().training_step(model, *args, **kwargs)
+        backward_in_forests(self)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        prompts, rows = distinct(inputs["input_ids"], inputs["attention_mask"])
+        prompts, places = distinct(inputs["input_ids"], inputs["attention_mask"])
+        rows = torch.tensor(places, device=inputs["input_ids"].device)
         forest = plant(prompts, self.tree, device=rows.device)
         with self.accelerator.autocast():
             log_probs = model(forest=forest, tree=self.tree).index_select(0, rows)
@@ -181,8 +180,7 @@ class ExactTrainer(HeldOutMixin, Trainer):
         started = time.perf_counter()
         with torch.no_grad(), self.accelerator.autocast():
             if self.reference is not None:
-                with forest_attention(self.reference):
-                    found = self.reference(forest=forest, tree=self.tree)
+                found = self.reference(forest=forest, tree=self.tree)
             else:
                 adapted = self.accelerator.unwrap_model(model)
                 with adapted.disable_adapter():
@@ -207,7 +205,7 @@ def add_verdicts(model: Any) -> None:
     """Let `model(forest=…, tree=…)` return the log-probabilities (P, K) of the tree's texts behind each prompt.
 
     It is a forward of the model itself, so that wrappers (data parallel, adapters, autocast) see an ordinary call.
-    Otherwise nothing changes. The model has to be inside `forest_attention`.
+    Otherwise nothing changes.
     """
     original = model.forward
 
@@ -225,19 +223,7 @@ def add_verdicts(model: Any) -> None:
 def verdict_log_probs(model: Any, forest: Forest, tree: Tree) -> Tensor:
     """Log-probabilities (P, K) of the tree's texts behind each prompt of the forest, in float64."""
     hidden = encode_forest(model, forest)
-    places = torch.cat([forest.ends.unsqueeze(1), forest.nodes], dim=1)
+    places = forest.readings()
     found = hidden.index_select(0, places.flatten()).view(*places.shape, -1)
     edges = project_edges(model.get_output_embeddings(), found, tree).double()
     return torch.stack([edges[:, list(path)].sum(1) for path in tree.paths], dim=1)
-
-
-def distinct(ids: Tensor, mask: Tensor) -> tuple[list[tuple[int, ...]], Tensor]:
-    """The distinct prompts of a padded batch, sorted as `plant` wants them, and which of them each row (B,) has."""
-    prompts = [
-        # padding may be any token: only the mask tells it
-        tuple(token for token, real in zip(row, keep, strict=True) if real)
-        for row, keep in zip(ids.tolist(), mask.bool().tolist(), strict=True)
-    ]
-    ordered = sorted(set(prompts))
-    place = {prompt: i for i, prompt in enumerate(ordered)}
-    return ordered, torch.tensor([place[prompt] for prompt in prompts], device=ids.device)

@@ -1,7 +1,8 @@
 """TRL's GRPOTrainer with the group's common prompt computed once.
 
-Sampling and per-token log-probabilities encode each distinct prompt once (`core/models/shared_prefix.py`). Losses and
-gradients equal plain TRL's up to rounding; `model.shared_prefix: false` runs TRL's own computation.
+Sampling encodes each distinct prompt once (`core/models/shared_prefix.py`), and so do per-token log-probabilities, of
+each distinct answer too (`core/models/scoring.py`). Losses and gradients equal plain TRL's up to rounding;
+`model.shared_prefix: false` runs TRL's own computation.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import pad, split_tensor_dict
 
-from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.evaluate.predictions import data_source
-from rm_gallery.core.models.prompts import distinct_prompts
-from rm_gallery.core.models.shared_prefix import add_shared_prefix, encode_prompts
-from rm_gallery.core.models.weights import decoding, inner_model
+from rm_gallery.core.models.prompts import distinct, lay_out
+from rm_gallery.core.models.shared_prefix import encode_prompts
+from rm_gallery.core.models.weights import decoding
 from rm_gallery.core.tasks import Task
 from rm_gallery.core.train.local.heldout import HeldOutMixin
+from rm_gallery.core.train.local.sharing import share_prompts
 from rm_gallery.core.train.rows import Example
 
 
@@ -115,13 +116,7 @@ class SharedPrefixGRPOTrainer(JudgeGRPOTrainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self.aux_loss_enabled:
-            raise ConfigError(
-                "a mixture of experts trains its router too: set model.shared_prefix to false for it"
-            )
-        for model in (self.model, self.ref_model):
-            if model is not None:
-                add_shared_prefix(inner_model(self.accelerator.unwrap_model(model)))
+        share_prompts(self, *(model for model in (self.model, self.ref_model) if model is not None))
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -146,13 +141,12 @@ class SharedPrefixGRPOTrainer(JudgeGRPOTrainer):
             return torch.cat([piece.log_probs for piece in pieces]), entropy, None
 
     def _scores(self, model: Any, ids: torch.Tensor, mask: torch.Tensor, keep: int) -> Any:
-        prompts, rows = distinct_prompts(ids[:, :-keep], mask[:, :-keep])
         with self.accelerator.autocast():
             return model(
-                prefix_rows=rows,
-                prompts=prompts,
-                completion_ids=ids[:, -keep:],
-                completion_mask=mask[:, -keep:],
+                prompt_ids=ids[:, :-keep],
+                prompt_mask=mask[:, :-keep],
+                answer_ids=ids[:, -keep:],
+                answer_mask=mask[:, -keep:],
                 temperature=self.temperature,
             )
 
@@ -165,7 +159,8 @@ class SharedPrefixGRPOTrainer(JudgeGRPOTrainer):
         ids = pad(tensors, padding_value=self._tokenizer.pad_token_id, padding_side="left")
         mask = pad([torch.ones_like(t) for t in tensors], padding_value=0, padding_side="left")
         device = self.accelerator.device
-        prompts, rows = distinct_prompts(ids.to(device), mask.to(device))
+        each, places = distinct(ids, mask)
+        prompts, rows = lay_out(each, device), torch.tensor(places, device=device)
         with (
             self.timed("generate"),
             unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model,

@@ -1,8 +1,9 @@
-"""TRL's SFTTrainer with our held-out evaluation, each question encoded once, and only answers projected.
+"""TRL's SFTTrainer with our held-out evaluation, each distinct token of a batch encoded once, and only answers
+projected.
 
 Without Triton, TRL 1.16 projects every position to the vocabulary, prompt included. A verdict is some eight tokens
 behind a hundred and more of prompt, so on a CPU that projection was most of the step. And the responses to one
-question are judged under prompts that begin alike (`core/models/prompts.py`).
+question are judged under prompts that begin alike, of different lengths (`core/models/scoring.py`).
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import torch
 from trl import SFTTrainer
 from trl.trainer.utils import FusedCausalLMOutput
 
-from rm_gallery.core.models.prompts import distinct_prompts
-from rm_gallery.core.models.shared_prefix import check_logits, score_completions
+from rm_gallery.core.models.scoring import score_answers
 from rm_gallery.core.models.weights import inner_model
 from rm_gallery.core.train.local.heldout import HeldOutMixin
+from rm_gallery.core.train.local.sharing import share_prompts
 
 
 class JudgeSFTTrainer(HeldOutMixin, SFTTrainer):
@@ -26,15 +27,12 @@ class JudgeSFTTrainer(HeldOutMixin, SFTTrainer):
 
 
 class SharedPrefixSFTTrainer(JudgeSFTTrainer):
-    """On a CPU, encodes each question once and projects answers only; elsewhere TRL's kernels do the latter."""
+    """A batch is its distinct tokens in one row, without padding."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        inner = inner_model(self.accelerator.unwrap_model(self.model))
-        # a router's loss is left to TRL
-        if inner.device.type == "cpu" and not getattr(inner.config, "output_router_logits", False):
-            check_logits(inner)
-            _score_answers_only(inner)
+        share_prompts(self, self.model)
+        _score_answers_only(inner_model(self.accelerator.unwrap_model(self.model)))
 
 
 def _score_answers_only(model: Any) -> None:
@@ -62,20 +60,17 @@ def _score_answers_only(model: Any) -> None:
             )
         answered = labels != -100
         asked = attention_mask.bool() & ~answered
-        prompts, rows = distinct_prompts(input_ids, asked)
         width = int(answered.sum(1).max())
-        completion_mask = torch.arange(width, device=labels.device) < answered.sum(1, keepdim=True)
-        completions = torch.zeros_like(completion_mask, dtype=labels.dtype)
-        completions = completions.masked_scatter(completion_mask, labels[answered])
-        scores = score_completions(
-            self, rows, prompts=prompts, completion_ids=completions, completion_mask=completion_mask.long()
-        )
+        answer_mask = torch.arange(width, device=labels.device) < answered.sum(1, keepdim=True)
+        answers = torch.zeros_like(answer_mask, dtype=labels.dtype)
+        answers = answers.masked_scatter(answer_mask, labels[answered])
+        scores = score_answers(self, input_ids, asked, answers, answer_mask.long())
         return FusedCausalLMOutput(
-            loss=-scores.log_probs.sum() / completion_mask.sum().clamp(min=1),
+            loss=-scores.log_probs.sum() / answer_mask.sum().clamp(min=1),
             log_probs=scores.log_probs,
             entropy=scores.entropy,
             is_top1=scores.likeliest,
-            label_mask=completion_mask,
+            label_mask=answer_mask,
         )
 
     model.forward = types.MethodType(forward, model)

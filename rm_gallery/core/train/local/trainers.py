@@ -105,9 +105,7 @@ def sft_trainer(plan: Plan, model: Any, answers: Sequence[Written]) -> Any:
             "labels": [[_NOT_LEARNED] * len(row.prompt) + row.answer for row in rows],
         }
     )
-    # checkpointing computes activations anew, and the keys and values that are shared are among them
-    shares = config.model.shared_prefix and not config.model.gradient_checkpointing
-    trainer_class = SharedPrefixSFTTrainer if shares else JudgeSFTTrainer
+    trainer_class = SharedPrefixSFTTrainer if config.model.shared_prefix else JudgeSFTTrainer
     return trainer_class(
         model,
         args=arguments,

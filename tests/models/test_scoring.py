@@ -1,16 +1,18 @@
-"""Encoding each prompt once changes nothing but the cost: the plain computation is the reference."""
+"""Encoding each token once changes nothing but the cost: the plain computation is the reference."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from rm_gallery.core.errors import ConfigError
-from rm_gallery.core.models.prompts import Prompts, distinct_prompts
-from rm_gallery.core.models.shared_prefix import add_shared_prefix, score_completions
+from rm_gallery.core.models import scoring
+from rm_gallery.core.models.forest import forest_attention
+from rm_gallery.core.models.prompts import Prompts, distinct, lay_out
+from rm_gallery.core.models.scoring import add_scoring, score_answers
 
 VOCABULARY = 61
 SIZES = {
@@ -26,6 +28,14 @@ SIZES = {
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+@pytest.fixture(params=["forest", "padded"])
+def way(request, monkeypatch):
+    """How the model reads: a forest, or padded, as where attention is not the plain one."""
+    if request.param == "padded":
+        monkeypatch.setattr(scoring, "fits_forest", lambda _: False)
+    return request.param
+
+
 def model(kind: str = "llama"):
     torch.manual_seed(0)
     if kind == "qwen":  # biases in attention, untied head
@@ -38,10 +48,11 @@ def model(kind: str = "llama"):
     return built.eval()
 
 
-def batch(groups: list[tuple[int, list[int]]], seed: int, stem: int = 0):
+def batch(groups: list[tuple[int, list[int]]], seed: int, stem: int = 0, words: int = VOCABULARY):
     """Left-padded prompts and right-padded completions; `groups` is (prompt length, completion lengths).
 
-    Every other prompt begins with the same `stem` tokens, and the rest with others.
+    Every other prompt begins with the same `stem` tokens, and the rest with others. Completions of few `words` begin
+    alike.
     """
     generator = torch.Generator().manual_seed(seed)
     stems = torch.randint(1, VOCABULARY, (2, stem), generator=generator)
@@ -55,7 +66,7 @@ def batch(groups: list[tuple[int, list[int]]], seed: int, stem: int = 0):
             # padding is an arbitrary real token: only the mask may tell it
             ids.append(torch.cat([torch.full((longest - length,), 7), prompt]))
             mask.append(torch.cat([torch.zeros(longest - length), torch.ones(length)]).long())
-            completion = torch.randint(1, VOCABULARY, (size,), generator=generator)
+            completion = torch.randint(1, words, (size,), generator=generator)
             completions.append(torch.cat([completion, torch.full((keep - size,), 9)]))
             completion_mask.append(torch.cat([torch.ones(size), torch.zeros(keep - size)]).long())
     return torch.stack(ids), torch.stack(mask), torch.stack(completions), torch.stack(completion_mask)
@@ -73,15 +84,7 @@ def plain(net, ids, mask, completions, completion_mask, temperature=1.0):
 
 
 def shared(net, ids, mask, completions, completion_mask, temperature=1.0):
-    prompts, rows = distinct_prompts(ids, mask)
-    return score_completions(
-        net,
-        rows,
-        prompts=prompts,
-        completion_ids=completions,
-        completion_mask=completion_mask,
-        temperature=temperature,
-    )
+    return score_answers(net, ids, mask, completions, completion_mask, temperature)
 
 
 def gradients(net, loss):
@@ -93,28 +96,52 @@ def gradients(net, loss):
 group = st.tuples(st.integers(1, 9), st.lists(st.integers(1, 6), min_size=1, max_size=4))
 
 
-@settings(max_examples=25)
+# the fixture sets what holds for all examples
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     groups=st.lists(group, min_size=1, max_size=6),
     seed=st.integers(0, 2**16),
     kind=st.sampled_from(["llama", "qwen"]),
     temperature=st.sampled_from([1.0, 0.7]),
-    stem=st.integers(0, 8),
+    stem=st.integers(0, 20),  # worth sharing in a forest from 16
+    words=st.sampled_from([3, VOCABULARY]),
+    checkpoints=st.booleans(),
 )
-def test_log_probabilities_and_gradients_equal_the_plain_computation(groups, seed, kind, temperature, stem):
+def test_log_probabilities_and_gradients_equal_the_plain_computation(
+    groups, seed, kind, temperature, stem, words, checkpoints, way
+):
     net = model(kind)
-    data = batch(groups, seed, stem)
+    data = batch([(length + stem, sizes) for length, sizes in groups], seed, stem, words)
     weights = torch.randn(data[2].shape, generator=torch.Generator().manual_seed(seed)) * data[3]
     expected = plain(net, *data, temperature)
     expected_gradients = gradients(net, (expected * weights).sum())
+    if checkpoints and way == "forest":
+        net.train().gradient_checkpointing_enable({"use_reentrant": False})
     got = shared(net, *data, temperature)
     torch.testing.assert_close(got.log_probs, expected, atol=2e-5, rtol=1e-5)
-    for name, gradient in gradients(net, (got.log_probs * weights).sum()).items():
+    with forest_attention(net):
+        found = gradients(net, (got.log_probs * weights).sum())
+    for name, gradient in found.items():
         scale = max(1.0, expected_gradients[name].abs().max().item())
         torch.testing.assert_close(gradient / scale, expected_gradients[name] / scale, atol=2e-5, rtol=0)
 
 
-def test_rows_of_a_group_need_not_be_adjacent():
+def test_a_batch_of_a_forest_has_no_padding_and_no_token_twice():
+    """Two questions of one rubric, eight answers each that begin alike: what the model computes is the distinct."""
+    read, rubric = [], list(range(1, 31))
+    prompts = [[*rubric, 40], [*rubric, 41, 42, 43]]
+    answers = [[50, 51, digit, 52] for digit in (1, 2, 1, 3, 1, 1, 2, 2)]
+    net = model()
+    net.model.embed_tokens.register_forward_hook(lambda _, inputs, __: read.append(inputs[0].numel()))
+    ids = torch.tensor([[0] * (33 - len(p)) + p for p in prompts for _ in answers])
+    completions = torch.tensor(answers * 2)
+    shared(net, ids, (ids > 0).long(), completions, torch.ones_like(completions))
+    assert read == [len(rubric) + 1 + 3 + 2 * (2 + 3)], (
+        "of an answer its last token is predicted, and not read"
+    )
+
+
+def test_rows_of_a_group_need_not_be_adjacent(way):
     net = model()
     data = batch([(5, [2, 3, 1]), (3, [4, 2])], seed=1)
     order = torch.tensor([3, 0, 4, 2, 1])
@@ -126,11 +153,9 @@ def test_rows_of_a_group_need_not_be_adjacent():
 def test_equal_prompts_are_found_whatever_their_padding_holds():
     ids = torch.tensor([[7, 7, 3, 4], [5, 6, 3, 4], [1, 2, 3, 4]])
     mask = torch.tensor([[0, 0, 1, 1], [0, 0, 1, 1], [0, 1, 1, 1]])
-    prompts, rows = distinct_prompts(ids, mask)
-    assert rows.tolist() == [0, 0, 1]
-    assert prompts.ids.shape == prompts.mask.shape == (2, 3), (
-        "the column that is padding everywhere is trimmed"
-    )
+    prompts, rows = distinct(ids, mask)
+    assert prompts == [(2, 3, 4), (3, 4)]
+    assert rows == [1, 1, 0]
 
 
 def tokens_of(prompts: Prompts) -> list[list[int]]:
@@ -143,11 +168,7 @@ def tokens_of(prompts: Prompts) -> list[list[int]]:
     )
 )
 def test_a_layout_holds_the_prompts_and_equal_stems_within_a_group(prompts):
-    width = max(map(len, prompts))
-    ids = torch.tensor([[9] * (width - len(p)) + p for p in prompts])
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
-    laid, rows = distinct_prompts(ids, mask)
-    assert rows.tolist() == list(range(len(prompts)))
+    laid = lay_out([tuple(prompt) for prompt in prompts], torch.device("cpu"))
     assert tokens_of(laid) == prompts
     firsts = laid.firsts[laid.groups]
     assert torch.equal(laid.ids[firsts, : laid.stem], laid.ids[:, : laid.stem])
@@ -157,13 +178,13 @@ def test_a_layout_holds_the_prompts_and_equal_stems_within_a_group(prompts):
 
 def test_the_responses_to_one_question_share_it():
     questions = [list(range(10 * q, 10 * q + 9)) for q in (1, 2)]
-    prompts = [[1, 2, *question, *range(100 + r, 104 + r)] for question in questions for r in range(3)]
-    laid, _ = distinct_prompts(torch.tensor(prompts), torch.ones(6, 15))
+    prompts = [(1, 2, *question, *range(100 + r, 104 + r)) for question in questions for r in range(3)]
+    laid = lay_out(prompts, torch.device("cpu"))
     assert laid.stem == 11, "instruction and question, not only the instruction that all of them have"
     assert laid.groups.tolist() == [0, 0, 0, 1, 1, 1]
 
 
-def test_entropy_is_that_of_the_whole_vocabulary():
+def test_entropy_is_that_of_the_whole_vocabulary(way):
     net = model()
     data = batch([(4, [1])], seed=3)
     logits = net(data[0], use_cache=False).logits[0, -1].log_softmax(-1)
@@ -171,11 +192,11 @@ def test_entropy_is_that_of_the_whole_vocabulary():
     torch.testing.assert_close(shared(net, *data).entropy[0, 0], expected, atol=1e-5, rtol=1e-5)
 
 
-def test_many_positions_are_projected_in_chunks_with_the_same_gradient(monkeypatch):
+def test_many_positions_are_projected_in_chunks_with_the_same_gradient(monkeypatch, way):
     net = model()
     data = batch([(6, [5, 5, 4, 3])], seed=4)
     whole = gradients(net, shared(net, *data).log_probs.sum())
-    monkeypatch.setattr("rm_gallery.core.models.shared_prefix._TOKENS_PER_CHUNK", 3)
+    monkeypatch.setattr("rm_gallery.core.models.scoring._TOKENS_PER_CHUNK", 3)
     for name, gradient in gradients(net, shared(net, *data).log_probs.sum()).items():
         torch.testing.assert_close(gradient, whole[name], atol=1e-5, rtol=1e-5)
 
@@ -184,7 +205,7 @@ def test_forward_without_the_argument_is_the_models_own():
     net = model()
     ids = torch.randint(1, VOCABULARY, (2, 5))
     before = net(ids).logits
-    add_shared_prefix(net)
+    add_scoring(net)
     torch.testing.assert_close(net(ids).logits, before, atol=0, rtol=0)
 
 
@@ -192,10 +213,10 @@ def test_a_model_that_transforms_its_logits_is_refused():
     net = model()
     net.config.final_logit_softcapping = 30.0
     with pytest.raises(ConfigError, match="shared_prefix to false"):
-        add_shared_prefix(net)
+        add_scoring(net)
 
 
-def test_gradients_are_the_same_bits_with_several_threads():
+def test_gradients_are_the_same_bits_with_several_threads(way):
     """The rows of a group are added up in the prompt's gradient: in one order, or a killed run would not resume to
     the metrics of an unbroken one."""
     torch.set_num_threads(2)  # the fixture puts it back
