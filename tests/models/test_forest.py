@@ -23,7 +23,7 @@ END = 0
 """Ends each text, so that none is the beginning of another."""
 
 
-@pytest.fixture(scope="module", autouse=True, params=[128, 3], ids=["whole", "in pieces"])
+@pytest.fixture(scope="module", autouse=True, params=[64, 3], ids=["whole", "in pieces"])
 def _queries(request):
     """These prompts are short: attention in pieces of three tokens is that of long ones."""
     with pytest.MonkeyPatch.context() as patch:

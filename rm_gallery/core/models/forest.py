@@ -24,9 +24,9 @@ from rm_gallery.core.models.weights import inner_model
 _NAME = "rm_gallery_forest"
 _WORTH = 16
 """Tokens in common: fewer are encoded again, which costs less than attention in two pieces."""
-_QUERIES = {"cpu": 128}
-"""Tokens whose attention is computed together, by device: a CPU computes the whole rectangle of queries and
-keys, also what the mask hides, and a GPU skips most of it and would rather be asked less often."""
+_QUERIES = {"cpu": 64}
+"""Tokens whose attention is computed together, by device: a CPU computes the whole rectangle of queries and keys, also
+what the mask hides, in its cache; a GPU skips most of it and would rather be asked less often."""
 _UNKNOWN = ("sliding_window", "softcap", "s_aux", "position_bias")
 """What an attention layer may ask for beside the plain thing."""
 
@@ -113,7 +113,7 @@ def plant(
     return Forest(
         torch.tensor(ids, device=device),
         torch.cat(positions).to(device),
-        tuple(b._replace(mask=None if b.mask is None else b.mask.to(device)) for b in blocks),
+        tuple(block.to(device) for block in blocks),
         torch.tensor(ends, device=device),
         tuple(nodes),
     )
