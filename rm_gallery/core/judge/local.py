@@ -124,30 +124,23 @@ class LocalJudge(ModelJudge):
         self, prompts: Sequence[Tokens], *, max_new_tokens: int, samples: int | None, seed: int
     ) -> Iterator[tuple[list[int], list[list[int]]]]:
         """(positions, the new tokens of each, `samples` rows a position, padded behind their end) in batches."""
-        import torch
-
         from rm_gallery.core.judge.sampling import draws
-        from rm_gallery.core.models.prompts import lay_out
-        from rm_gallery.core.models.shared_prefix import encode_prompts
-        from rm_gallery.core.models.weights import decoding
+        from rm_gallery.core.models.writing import write
 
-        each, device = samples or 1, self.model.device
+        each = samples or 1
         order, size = _batch_order(prompts), max(1, self.batch_size // each)
         # longest first: if memory does not suffice, that shows at once
         for batch in reversed([order[i : i + size] for i in range(0, len(order), size)]):
-            with decoding(self.model), torch.no_grad(), self._precision():
-                laid = lay_out([prompts[i] for i in batch], device)
-                rows = torch.arange(len(batch), device=device).repeat_interleave(each)
-                # all but the last token: `generate` takes the cache and goes on from there
-                cache, _ = encode_prompts(self.model, laid.without_last(), rows)
-                output = self.model.generate(
-                    input_ids=laid.ids[rows],
-                    attention_mask=laid.mask[rows],
-                    past_key_values=cache,
-                    generation_config=self._plain(max_new_tokens),
-                    logits_processor=draws([prompts[i] for i in batch], samples, max_new_tokens, seed),
+            asked = [prompts[i] for i in batch]
+            with self._precision():
+                written = write(
+                    self.model,
+                    asked,
+                    [row for row in range(len(asked)) for _ in range(each)],
+                    config=self._plain(max_new_tokens),
+                    processors=draws(asked, samples, max_new_tokens, seed),
                 )
-            yield batch, output[:, laid.ids.size(1) :].tolist()
+            yield batch, written
 
     def _weigh(self, prompts: Sequence[Tokens], tree: Tree) -> Iterator[dict[int, list[float]]]:
         from rm_gallery.core.judge.expected import weigh_alone, weigh_together

@@ -119,6 +119,12 @@ def plant(
     )
 
 
+def spans_of(forest: Forest) -> list[list[Span]]:
+    """Where the tokens of each whole prompt lie."""
+    ends = {block.queries[1] - 1: block.keys for block in forest.blocks}
+    return [ends[end] for end in forest.ends.tolist()]
+
+
 def fits_forest(model: Any, training: bool | None = None) -> bool:
     """Whether the model's attention is the plain one, in all layers, and can be replaced: now, or in `training`."""
     model = inner_model(model)
@@ -138,19 +144,27 @@ def encode_forest(model: Any, forest: Forest, cache: Any = None) -> torch.Tensor
 
     Under gradient checkpointing, backward has to be inside `forest_attention` too: it computes attention anew.
     """
-    rooted = 0 if cache is None else cache.get_seq_length()
-    with forest_attention(model):
-        output = inner_model(model).base_model(
-            input_ids=forest.ids.unsqueeze(0),
-            position_ids=forest.positions.unsqueeze(0),
-            past_key_values=cache,
-            use_cache=cache is not None,
-            forest_blocks=forest.blocks,
-            forest_start=rooted,
-        )
+    hidden = read_tokens(model, forest.ids, forest.positions, forest.blocks, cache)
     if cache is not None:
         cache.crop(-len(forest.ids))
-    return output.last_hidden_state[0]
+    return hidden
+
+
+def read_tokens(
+    model: Any, ids: torch.Tensor, positions: torch.Tensor, blocks: Sequence[Block], cache: Any = None
+) -> torch.Tensor:
+    """The last hidden states (T, D) of tokens behind those that are in the cache, where they are afterwards."""
+    with forest_attention(model):
+        output = inner_model(model).base_model(
+            input_ids=ids.unsqueeze(0),
+            position_ids=positions.unsqueeze(0),
+            past_key_values=cache,
+            use_cache=cache is not None,
+            forest_blocks=blocks,
+            forest_start=0 if cache is None else cache.get_seq_length(),
+        )
+    hidden: torch.Tensor = output.last_hidden_state[0]
+    return hidden
 
 
 def encode_root(model: Any, tokens: Sequence[int]) -> Any:

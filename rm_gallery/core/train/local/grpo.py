@@ -1,7 +1,7 @@
 """TRL's GRPOTrainer with the group's common prompt computed once.
 
-Sampling encodes each distinct prompt once (`core/models/shared_prefix.py`), and so do per-token log-probabilities, of
-each distinct answer too (`core/models/scoring.py`). Losses and gradients equal plain TRL's up to rounding;
+Sampling encodes each distinct prompt once (`core/models/writing.py`), and so do per-token log-probabilities, with each
+distinct answer (`core/models/scoring.py`). Losses and gradients equal plain TRL's up to rounding;
 `model.shared_prefix: false` runs TRL's own computation.
 """
 
@@ -15,12 +15,10 @@ from typing import Any
 import torch
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
-from trl.trainer.utils import pad, split_tensor_dict
+from trl.trainer.utils import split_tensor_dict
 
 from rm_gallery.core.evaluate.predictions import data_source
-from rm_gallery.core.models.prompts import distinct, lay_out
-from rm_gallery.core.models.shared_prefix import encode_prompts
-from rm_gallery.core.models.weights import decoding
+from rm_gallery.core.models.writing import write
 from rm_gallery.core.tasks import Task
 from rm_gallery.core.train.local.heldout import HeldOutMixin
 from rm_gallery.core.train.local.sharing import share_prompts
@@ -155,31 +153,19 @@ class SharedPrefixGRPOTrainer(JudgeGRPOTrainer):
     ) -> tuple[list[list[int]], None]:
         if self.use_vllm:
             return super()._generate_single_turn(prompt_ids, images, fields, num_generations, **options)
-        tensors = [torch.tensor(ids) for ids in prompt_ids]
-        ids = pad(tensors, padding_value=self._tokenizer.pad_token_id, padding_side="left")
-        mask = pad([torch.ones_like(t) for t in tensors], padding_value=0, padding_side="left")
-        device = self.accelerator.device
-        each, places = distinct(ids, mask)
-        prompts, rows = lay_out(each, device), torch.tensor(places, device=device)
+        prompts = sorted({tuple(ids) for ids in prompt_ids})
+        place = {prompt: i for i, prompt in enumerate(prompts)}
         with (
             self.timed("generate"),
             unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model,
-            decoding(model),
-            torch.no_grad(),
             self.accelerator.autocast(),
         ):
             was_training = model.training
             model.eval()
-            # all but the last token: `generate` takes the cache and goes on from there
-            cache, _ = encode_prompts(model, prompts.without_last(), rows)
-            output = model.generate(
-                input_ids=prompts.ids[rows],
-                attention_mask=prompts.mask[rows],
-                past_key_values=cache,
-                generation_config=self.generation_config,
-            )
+            rows = [place[tuple(ids)] for ids in prompt_ids]
+            written = write(model, prompts, rows, config=self.generation_config)
             model.train(was_training)
-        return [self._until_end(row) for row in output[:, prompts.ids.size(1) :].tolist()], None
+        return [self._until_end(row) for row in written], None
 
     def _until_end(self, tokens: list[int]) -> list[int]:
         """The tokens up to and with the first end-of-sequence."""
