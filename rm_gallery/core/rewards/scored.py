@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ class Scored:
     """One response's score.
 
     Attributes:
-        score: on the judge's own scale; None where there is none.
+        score: on the judge's own scale, of several dimensions their weighted mean; None where there is none.
         verdict: the judge's most probable one; None of a scalar model.
         problem: why there is no score, beginning with `unparsable`, `unfinished`, `overlong` or `failed`; else "".
     """
@@ -140,8 +140,7 @@ def _rating(task: Task[Any], name: str) -> Task[Any]:
         raise ConfigError(
             f"{name} is a {task.name} judge, which compares two responses: a reward needs one that scores each"
         )
-    verdicts = task.verdicts()
-    if isinstance(verdicts[0], Mapping) or not all(hasattr(verdict, "__float__") for verdict in verdicts):
+    if any(task.number(verdict) is None for verdict in task.verdicts()):
         raise ConfigError(
             f"the verdicts of the task {task.name} are no numbers: a reward needs one that scores"
         )
