@@ -12,8 +12,9 @@ from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.judge.answer import Answer, weighs
 from rm_gallery.core.judge.local import LocalJudge
 from rm_gallery.core.judge.marginals import Marginals
-from rm_gallery.core.tasks import get_task
-from rm_gallery.core.tasks.saved import answer_length, load_saved_task
+from rm_gallery.core.judge.subject import Candidate
+from rm_gallery.core.tasks.base import Task
+from rm_gallery.core.tasks.saved import answer_length
 
 _BAR = 30
 
@@ -63,36 +64,43 @@ def ask(
     response: str,
     response_b: str | None = None,
     *,
+    task: Task[Any] | str | Path | None = None,
     trust_remote_code: bool = False,
 ) -> Judgment:
     """Ask the judge at `model`; with `response_b`, which of the two responses is better.
 
-    A folder without a card is asked the built-in pointwise or pairwise question.
+    Args:
+        task: what it is asked, also as `load_task` takes it; by default what it was trained on, and of a folder without
+            a card the built-in pointwise or pairwise question.
 
     Raises:
-        ConfigError: there is no model, or it was trained on the other kind of question.
+        ConfigError: there is no model, or its task is about another number of responses.
     """
-    saved = load_saved_task(model)
+    candidate = Candidate(str(model))
     kind = "pointwise" if response_b is None else "pairwise"
-    task = saved.task if saved else get_task(kind)
-    if task.responses != (1 if response_b is None else 2):
-        wanted = "two responses (--response and --response-b)" if task.responses == 2 else "one response"
-        raise ConfigError(f"{model} is a {task.name} judge: give it {wanted}")
+    asked = task if isinstance(task, Task) else candidate.task(None if task is None else str(task), kind)
+    if asked is None:
+        raise ConfigError(
+            f"{model} is a scalar model: it scores responses and writes no verdict; `rmg eval` measures it"
+        )
+    if asked.responses != (1 if response_b is None else 2):
+        wanted = "two responses (--response and --response-b)" if asked.responses == 2 else "one response"
+        raise ConfigError(f"{model} is a {asked.name} judge: give it {wanted}")
     turns = (Message("user", query),)
     row = Sample(turns, response, {}) if response_b is None else Pair(turns, response, response_b, "tie")
     judge = LocalJudge.load(model, dtype="auto", trust_remote_code=trust_remote_code)
-    question, length = [task.messages(row.to_row())], answer_length(saved, task)
-    [written] = judge.answer(task, question, mode="greedy", max_new_tokens=length)
+    question, length = [asked.messages(row.to_row())], answer_length(candidate.saved, asked)
+    [written] = judge.answer(asked, question, mode="greedy", max_new_tokens=length)
     distribution = None
-    if weighs(task, judge):
-        [distribution] = judge.answer(task, question, mode="expected", max_new_tokens=length)
+    if weighs(asked, judge):
+        [distribution] = judge.answer(asked, question, mode="expected", max_new_tokens=length)
     return Judgment(
         written.text,
         written.verdict,
         written.problem,
-        tuple(task.verdicts()),
+        tuple(asked.verdicts()),
         distribution if distribution and distribution.probabilities else None,
-        {part.name: part.scale for part in task.parts},
+        {part.name: part.scale for part in asked.parts},
     )
 
 

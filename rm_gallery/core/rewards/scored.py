@@ -49,7 +49,8 @@ def open_scorer(
     Args:
         model: a folder or hub id of a judge or a scalar model; the address of a service (`http://…`); what
             `Candidate` takes (`openai:NAME`), or one with its options; or a chat model.
-        task: what a judge is asked; by default what it was trained on, and `pointwise` for one without a card.
+        task: what a judge is asked, as `load_task` takes it; by default what it was trained on, and `pointwise` for one
+            without a card.
         mode: as of `ChatJudge`: by default the mean of the distribution where there is one.
 
     Raises:
@@ -59,8 +60,9 @@ def open_scorer(
     from rm_gallery.core.judge.subject import Candidate
     from rm_gallery.core.models import OpenAIChatModel
     from rm_gallery.core.tasks import get_task
+    from rm_gallery.core.train.config import load_task
 
-    named = get_task(task) if isinstance(task, str) else task
+    named = load_task(task) if isinstance(task, str) else task
     if isinstance(model, OpenAIChatModel):
         return _of_chat(model, named or model.task or get_task("pointwise"), mode)
     if isinstance(model, str) and model.startswith(("http://", "https://")):
