@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from rm_gallery.cli.options import TASKS
 from rm_gallery.cli.progress import bar
 from rm_gallery.core.errors import ConfigError
 
@@ -35,7 +37,7 @@ def evaluate(
     ),
     task: str | None = typer.Option(
         None,
-        help="pointwise, pairwise or module.path:Class. Default: the saved judge's, else by the columns; pairwise on a benchmark.",
+        help=f"{TASKS}. Default: the saved judge's, else by the columns; pairwise on a benchmark.",
     ),
     mode: str = typer.Option(
         "greedy",
@@ -109,10 +111,15 @@ def evaluate(
         return Candidate(name, engine, dtype, batch_size, base_url, concurrency, trust_remote_code)  # type: ignore[arg-type]
 
     def one(name: str, folder: Path) -> EvalResult:
+        judge, how = candidate(name), settings
+        trained = run / "config.yaml" if every_checkpoint and run is not None else None
+        if task is None and judge.saved is None and trained is not None and trained.is_file():
+            # what a run started from carries no task: it is asked what the run trained on, as the checkpoints are
+            how = replace(settings, task=str(trained))
         if benchmark is not None and path is not None:
-            return evaluate_benchmark(candidate(name), benchmark, path, folder, settings, train=train)
+            return evaluate_benchmark(judge, benchmark, path, folder, how, train=train)
         assert data is not None
-        return evaluate_data(candidate(name), data, folder, settings, train=train)
+        return evaluate_data(judge, data, folder, how, train=train)
 
     short = benchmark or source.name.split(".")[0]  # type: ignore[union-attr]
     try:

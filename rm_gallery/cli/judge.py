@@ -6,12 +6,17 @@ import json
 
 import typer
 
+from rm_gallery.cli.options import TASKS
+
 
 def judge(
     model: str = typer.Option(..., help="Folder of the judge."),
     query: str = typer.Option(..., help="What was asked."),
     response: str = typer.Option(..., help="The answer to judge (the first, A, of two)."),
     response_b: str | None = typer.Option(None, help="A second answer, B, to compare it with."),
+    task: str | None = typer.Option(
+        None, help=f"{TASKS}. Default: what the saved judge was trained on, else by the number of responses."
+    ),
     trust_remote_code: bool = typer.Option(
         False, "--trust-remote-code", help="Run code that comes with the model."
     ),
@@ -23,7 +28,7 @@ def judge(
     """
     from rm_gallery.core.judge.single import ask, describe
 
-    judgment = ask(model, query, response, response_b, trust_remote_code=trust_remote_code)
+    judgment = ask(model, query, response, response_b, task=task, trust_remote_code=trust_remote_code)
     typer.echo(
         json.dumps(judgment.to_dict(), ensure_ascii=False, indent=2) if as_json else describe(judgment)
     )

@@ -6,6 +6,7 @@ import os
 
 import typer
 
+from rm_gallery.cli.options import TASKS
 from rm_gallery.core.errors import ConfigError
 
 KEY = "RMG_API_KEY"
@@ -18,9 +19,7 @@ def serve(
     ),
     host: str = typer.Option("127.0.0.1", help="Where to listen; anything but the loopback needs a key."),
     port: int = typer.Option(8000, min=0, max=65535, help="0 takes a free one."),
-    task: str | None = typer.Option(
-        None, help="pointwise, pairwise or module.path:Class. Default: what the saved judge was trained on."
-    ),
+    task: str | None = typer.Option(None, help=f"{TASKS}. Default: what the saved judge was trained on."),
     mode: str | None = typer.Option(
         None,
         help="expected (the verdict's exact distribution) or greedy (written), where a request names none. Default: expected where the judge can.",
@@ -60,7 +59,6 @@ def serve(
     from rm_gallery.core.serve import Settings
     from rm_gallery.core.serve import serve as run
     from rm_gallery.core.serve.run import check_exposure, is_loopback, listen
-    from rm_gallery.core.tasks import get_task
 
     key = os.environ.get(KEY)
     settings = Settings(
@@ -75,11 +73,7 @@ def serve(
     candidate = Candidate(model, engine, dtype, trust_remote_code=trust_remote_code)  # type: ignore[arg-type]
     listening = listen(host, port)
     settings = check_exposure(listening, settings, without_key=without_key)
-    asked = None
-    if task is not None and not candidate.is_scalar:
-        saved = candidate.saved
-        # by the name of its own task a saved judge is asked just that, with its own instruction
-        asked = saved.task if saved is not None and saved.task.name == task else get_task(task)
+    asked = candidate.task(task)
     typer.echo(f"loading {model} …", err=True)
     subject = candidate.open()
     address, taken = listening.getsockname()[:2]

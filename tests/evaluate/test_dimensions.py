@@ -219,6 +219,33 @@ def test_the_report_has_a_table_with_a_row_for_each_dimension():
     assert in_words(given[0][0]) in worst
 
 
+@pytest.mark.parametrize("dimensions", [{"truth": 3}, {"truth": 3, "style": 1}], ids=["one", "two"])
+def test_of_a_single_dimension_nothing_is_said_in_the_plural(dimensions):
+    """No weights, no whole beside its parts, no constants; of two all of that."""
+    from rm_gallery.core.evaluate.report import Evaluation, ReportInput, render_report
+
+    task = MultiDimensionTask(dimensions=dimensions)
+    verdicts = list(task.verdicts())
+    rows = [row(i, verdicts[i % len(verdicts)], i % 9) for i in range(30)]
+    weighed = [[1.0 + (i == j % 5) for i in range(len(verdicts))] for j in range(30)]
+    answers = [
+        Answer(verdicts[0], probabilities=tuple(p / sum(weights) for p in weights), mass=1.0)
+        for weights in weighed
+    ]
+    result = build_result(task, score_outputs(task, rows, answers), rows, benchmark="b", model="m")
+    page = render_report(ReportInput([Evaluation("judge", result)]))
+    text = page[page.index("<main>") : page.index("The worst disagreements")]
+    plural = (
+        *("Dimension by dimension", '<th scope="col">weight</th>', "Weights are", "the best constants"),
+        *("the most frequent labels", "as a whole", "ece/truth, style"),
+    )
+    several = len(dimensions) > 1
+    assert [said in text for said in plural] == [several] * len(plural)
+    singular = ("The dimension truth", "the best constant", "the most frequent label,", "ECE: no interval")
+    assert several or all(said.rstrip(",") in text for said in singular)
+    assert "<td>0." in text.split("imension ")[1], "the table of figures that scores alone have"
+
+
 @given(verdicts, st.none() | verdicts)
 def test_the_reward_of_each_dimension_is_in_the_score_and_makes_up_the_whole(truth, verdict):
     text = "" if verdict is None else TASK.format(verdict)

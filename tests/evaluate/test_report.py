@@ -296,3 +296,35 @@ def test_nothing_is_wider_than_the_page(whole, browse, width):
     assert found
     assert found[1] == found[2], "all of it, and what is visible without scrolling sideways"
     assert 0 <= width - int(found[2]) < 20
+
+
+@pytest.mark.parametrize("width", [390, 1200, 1440])
+def test_a_matrix_of_labels_and_verdicts_is_seen_whole(whole, browse, width):
+    """Beside the drawings as long as it fits, else under them, and not cut off at its last columns."""
+    script = (
+        "document.title = [...document.querySelectorAll('.charts .whole')]"
+        ".map((e) => `${e.scrollWidth - e.clientWidth}/${e.querySelectorAll('thead th').length}`).join(' ')"
+    )
+    frame = measured(whole, script).replace("&", "&amp;").replace('"', "&quot;")
+    outer = (
+        f'<!doctype html><iframe id="f" style="width:{width}px;border:0" srcdoc="{frame}"></iframe><script>'
+        "onload = () => { document.title = document.getElementById('f').contentDocument.title }</script>"
+    )
+    found = re.search(r"<title>([\d /-]+)</title>", browse(outer, 1500))
+    assert found
+    matrices = [each.split("/") for each in found[1].split()]
+    assert any(int(columns) == 8 for _, columns in matrices), "of five scores, invalid and all"
+    assert {hidden for hidden, columns in matrices if int(columns) <= 8} == {"0"}
+
+
+def test_a_configuration_is_folded(folders, tmp_path):
+    """It is long; print shows it all the same."""
+    run = shutil.copytree(folders / "run", tmp_path / "run")
+    (run / "config.yaml").write_text("task: pointwise\n" * 200)
+    page = render_report(read_inputs([run]))
+    folded = re.findall(
+        r"<details[^>]*><summary>Its configuration</summary><pre>(.*?)</pre></details>", page, re.DOTALL
+    )
+    assert [text.count("task: pointwise") for text in folded] == [200]
+    assert page.count("task: pointwise") == 200
+    assert "details-content" in page

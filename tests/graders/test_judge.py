@@ -211,10 +211,11 @@ def test_swapping_the_responses_swaps_the_ranks(judges, query, first, second):
     assert forward.rank == swapped.rank[::-1]
     assert forward.metadata["consistent"] == swapped.metadata["consistent"]
     orders = forward.metadata["orders"], swapped.metadata["orders"]
-    assert orders[0]["forward"]["verdict"] == orders[1]["swapped"]["verdict"]
-    assert orders[0]["forward"]["probabilities"] == pytest.approx(
-        orders[1]["swapped"]["probabilities"], abs=1e-5
-    )
+    # A is the first of the responses in both orders, and another one in the other pair
+    other = {"A": "B", "B": "A", "tie": "tie"}
+    assert orders[0]["forward"]["verdict"] == other[orders[1]["swapped"]["verdict"]]
+    mirrored = {other[label]: p for label, p in orders[1]["swapped"]["probabilities"].items()}
+    assert orders[0]["forward"]["probabilities"] == pytest.approx(mirrored, abs=1e-5)
     if first == second:
         assert forward.rank == (1, 1)
 
@@ -246,7 +247,8 @@ def test_written_verdicts_of_both_orders_come_to_one_ranking(chat, forward, swap
     points = {"A": 1, "tie": 0, "B": -1}
     balance = points[forward] - points[swapped]  # what speaks for the first response
     assert result.rank == ((1, 2) if balance > 0 else (2, 1) if balance < 0 else (1, 1))
-    assert (orders["forward"]["verdict"], orders["swapped"]["verdict"]) == (forward, swapped)
+    mirrored = {"A": "B", "B": "A", "tie": "tie"}[swapped]
+    assert (orders["forward"]["verdict"], orders["swapped"]["verdict"]) == (forward, mirrored)
     assert result.metadata["consistent"] == (points[forward] == -points[swapped])
 
 
@@ -289,7 +291,7 @@ def test_an_endpoint_without_log_probabilities_is_asked_otherwise(chat):
             HelpSteer2PointwiseGrader(chat(endpoint)).evaluate(query="q", response="r")
         result = HelpSteer2PointwiseGrader(chat(endpoint), mode="greedy").evaluate(query="q", response="r")
         assert (result.score, result.metadata["verdict"]) == (2.0, 2)
-        assert "probabilities" not in result.metadata
+        assert (result.metadata["probabilities"], result.metadata["mass"]) == (None, None)
         voted = HelpSteer2PointwiseGrader(chat(endpoint), mode="vote").evaluate(query="q", response="r")
         assert (voted.score, voted.metadata["mass"]) == (2.0, 1.0)
 

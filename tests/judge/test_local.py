@@ -63,7 +63,8 @@ def test_a_judge_of_one_kind_is_not_asked_the_other(tiny_model, tmp_path):
     judgment = ask(folder, "q", "a", "b")
     assert judgment.verdict is None
     assert "no verdict" in describe(judgment)
-    assert set(judgment.to_dict()["probabilities"]) == {"A", "B", "tie"}
+    assert set(judgment.probabilities) == {"A", "B", "tie"}
+    assert (judgment.score, judgment.to_dict()["probabilities"]) == (None, judgment.probabilities)
 
 
 def test_a_folder_without_a_model_is_named(tmp_path):

@@ -71,9 +71,9 @@ def chat():
         model.close()
 
 
-def expected(folder):
+def expected(folder, task=None):
     """What the judge itself says."""
-    task = PointwiseTask()
+    task = task or PointwiseTask()
     rows = [
         {"input": [{"role": "user", "content": p}], "output": {"content": c}}
         for p, c in zip(PROMPTS, COMPLETIONS, strict=True)
@@ -98,6 +98,19 @@ def test_the_reward_is_the_judges_score_wherever_it_runs(judge, kind):
         named = Candidate(str(judge), batch_size=2) if kind == "candidate" else judge
         found = as_trl_reward(named)(PROMPTS, COMPLETIONS)
     assert found == pytest.approx(wanted, abs=1e-4)
+    assert len({round(score, 6) for score in found}) == 4
+
+
+@pytest.mark.parametrize("kind", ["folder", "chat model"])
+def test_the_reward_of_several_dimensions_is_their_weighted_mean(tiny_model, tmp_path, kind):
+    """As it is trained, ranked and served: the mean of each dimension's scores, by the weights of the saved judge."""
+    task = MultiDimensionTask(dimensions={"help": 3, "truth": {"weight": 1, "scale": [1, 2]}})
+    folder = shutil.copytree(tiny_model, tmp_path / "judge")
+    save_task(folder, "multi_dimension", task)
+    model = OpenAIChatModel(str(folder), is_local=True) if kind == "chat model" else folder
+    found = as_trl_reward(model)(PROMPTS, COMPLETIONS)
+    assert found == pytest.approx(expected(folder, task), abs=1e-4)
+    assert all(1 / 4 <= score <= (3 * 4 + 2) / 4 for score in found)
     assert len({round(score, 6) for score in found}) == 4
 
 
@@ -227,7 +240,14 @@ def test_the_example_runs_as_a_script(judge, policy, tmp_path):
 # -- what cannot be a reward
 
 
-@pytest.mark.parametrize("task", [PairwiseTask(), MultiDimensionTask()], ids=lambda task: task.name)
+class Letters(PointwiseTask):
+    """A task of one's own whose verdicts are no numbers."""
+
+    def verdicts(self):
+        return ("good", "bad")
+
+
+@pytest.mark.parametrize("task", [PairwiseTask(), Letters()], ids=["pairs", "words"])
 def test_a_judge_without_one_number_is_refused(judge, task):
     with pytest.raises(ConfigError, match="a reward needs one that scores"):
         as_trl_reward(judge, task)

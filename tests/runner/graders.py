@@ -100,7 +100,8 @@ class BothOrders(Preferring):
                 orders[name] = {"verdict": None}
                 continue
             verdict = {(1, 2): "A", (2, 1): "B", (1, 1): "tie"}[result.rank]
-            orders[name] = {"verdict": verdict}
+            own = {"A": "B", "B": "A", "tie": "tie"}[verdict] if name == "swapped" else verdict
+            orders[name] = {"verdict": own}  # A is the first response in both
             total += sign * {"A": 1, "B": -1, "tie": 0}[verdict]
         if any(order["verdict"] is None for order in orders.values()):
             return GraderError(self.name, "no legal verdict", {"kind": "unparsable", "orders": orders})

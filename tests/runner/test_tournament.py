@@ -271,7 +271,7 @@ def test_a_tournament_resumes_from_its_journal(tmp_path):
         (
             (
                 GraderRank(
-                    "j", (1, 1), "", {"orders": {"forward": {"verdict": "A"}, "swapped": {"verdict": "A"}}}
+                    "j", (1, 1), "", {"orders": {"forward": {"verdict": "A"}, "swapped": {"verdict": "B"}}}
                 ),
             ),
             (1, 0),

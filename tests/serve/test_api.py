@@ -132,8 +132,11 @@ def test_several_dimensions_come_to_their_weighted_mean(tiny_model):
         for name in task.dimensions
     }
     assert result["score"] == pytest.approx(sum(task.weights[n] * means[n] for n in means), abs=1e-4)
-    assert json.loads(next(iter(result["probabilities"]))) == dict.fromkeys(task.dimensions, 0)
-    assert sum(result["probabilities"].values()) == pytest.approx(1)
+    for name, alone in result["probabilities"].items():
+        assert list(alone) == list("01234")
+        assert sum(alone.values()) == pytest.approx(1)
+        assert sum(p * int(score) for score, p in alone.items()) == pytest.approx(means[name], abs=1e-4)
+    assert list(result["probabilities"]) == list(task.dimensions)
 
 
 class Letters(PointwiseTask):

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 
 import pytest
 
 from rm_gallery.core.serve.page import load_page
+from rm_gallery.core.tasks import MultiDimensionTask
+from tests.service import serving
 
 
 class Elements(HTMLParser):
@@ -85,3 +90,62 @@ def test_it_fits_a_narrow_screen_and_a_dark_one(page, elements):
 def test_the_ids_that_the_script_asks_for_are_there(page, elements):
     ids = {attributes["id"] for _, attributes in elements if "id" in attributes}
     assert set(re.findall(r'\bat\("([\w-]+)"\)', page)) <= ids
+
+
+# -- in a browser
+
+
+def shown(tmp_path, page, running, path, item, width=1200):
+    """The page as a browser has it once it has been given an item, and what the service says of it.
+
+    The answers are the service's own, put in the place of the requests, which a file may not make.
+    """
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("needs a browser: chromium or google-chrome")
+    said = {"/v1/models": running.http.get("/v1/models").json()}
+    said[path] = running.post(path, {"items": [item]}).json()
+    canned = (
+        f"<script>const SAID = {json.dumps(said)};"
+        "window.fetch = async (path) => ({ok: true, json: async () => SAID[path]});</script>"
+    )
+    fields = {"query": "query", "response": "a", "response_a": "a", "response_b": "b"}
+    typed = "".join(f"at('{fields[name]}').value = {json.dumps(text)};" for name, text in item.items())
+    asks = f"<script>describe().then(() => {{ {typed} at('form').requestSubmit(); }});</script>"
+    file = tmp_path / "page.html"
+    file.write_text(page.replace("<script>", canned + "<script>", 1).replace("</body>", asks + "</body>"))
+    words = [
+        *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-quic"),
+        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+        *(f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900"),
+        *("--virtual-time-budget=3000", "--dump-dom", file.as_uri()),
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    return done.stdout, said[path]
+
+
+def test_a_judge_of_one_response_is_given_one(tmp_path, page, pointwise, pairwise):
+    """A second one is asked for where the judge compares, and folded away where it scores."""
+    one, said = shown(tmp_path, page, pointwise, "/v1/score", {"query": "q", "response": "r"})
+    assert re.search(r'<details id="second">', one), "closed"
+    assert re.search(r'<label for="a"[^>]*>Response</label>', one)
+    assert f"Score {said['results'][0]['score']:.3f}".rstrip("0") in one
+    two, said = shown(
+        tmp_path, page, pairwise, "/v1/compare", {"query": "q", "response_a": "r", "response_b": "s"}
+    )
+    assert re.search(r'<details id="second" open="">', two)
+    assert re.search(r'<label for="a"[^>]*>Response A</label>', two)
+    assert {"A": "Response A is better", "B": "Response B is better", "tie": "A tie"}[
+        said["results"][0]["verdict"]
+    ] in two
+
+
+def test_of_several_dimensions_each_has_its_bars(tmp_path, page, tiny_model):
+    task = MultiDimensionTask(dimensions={"help": 2, "style": {"scale": [-1, 1]}})
+    with serving(tiny_model, task) as running:
+        found, said = shown(tmp_path, page, running, "/v1/score", {"query": "q", "response": "r"})
+    for name, alone in said["results"][0]["probabilities"].items():
+        part = found.split(f"<h3>{name}</h3>")[1].split("</ul>")[0]
+        assert re.findall(r"<li[^>]*><span[^>]*>(-?\d+)</span>", part) == sorted(alone, key=int)
+        shares = [float(share) for share in re.findall(r"([\d.]+)%</span></li>", part)]
+        assert shares == pytest.approx([100 * alone[name] for name in sorted(alone, key=int)], abs=0.1)

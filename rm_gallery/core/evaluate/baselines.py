@@ -121,12 +121,12 @@ def compute_baselines(
     note = "" if train else ON_EVALUATED
     majority = _verdict(task, [scale.majority(n) for scale, n in zip(scales, counts, strict=True)])
     best = _verdict(task, [scale.best_constant(n) for scale, n in zip(scales, counts, strict=True)])
-    always = f"always {in_words(majority)}, the most frequent label{'s' if task.parts else ''}"
+    always = f"always {in_words(majority)}, the most frequent label{'s' if len(task.parts) > 1 else ''}"
     found = [
         Baseline("majority", always, _always(task, rows, majority), note),
         Baseline(
             "best_constant",
-            f"always {in_words(best)}, the best constant{'s' if task.parts else ''}",
+            f"always {in_words(best)}, the best constant{'s' if len(task.parts) > 1 else ''}",
             _always(task, rows, best),
             note,
         ),

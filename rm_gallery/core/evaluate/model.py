@@ -24,7 +24,7 @@ from rm_gallery.core.evaluate.rows import check_rows, infer_task
 from rm_gallery.core.judge.answer import MODES, Answer
 from rm_gallery.core.judge.journal import Journal, ask_all
 from rm_gallery.core.judge.subject import Asking, Candidate
-from rm_gallery.core.tasks import Task, get_task
+from rm_gallery.core.tasks import Task
 
 Progress = Callable[[int], AbstractContextManager[Callable[[int], None] | None]]
 JOURNAL = "judgments.jsonl"
@@ -37,7 +37,7 @@ class Settings:
 
     Attributes:
         how: the mode, and what belongs to it.
-        task: by default the saved judge's own, else by the columns (of a benchmark: pairwise).
+        task: as `load_task` takes it; by default the saved judge's own, else by the columns (of a benchmark: pairwise).
         limit: only the first so many rows or items.
         seed: of the resampling behind the intervals.
         progress: given the number of questions, a context whose value is called with each number answered.
@@ -77,7 +77,7 @@ def evaluate_data(
     if settings.limit is not None:
         notes.append(f"Only the first {settings.limit} rows of {data.name} were evaluated.")
     inferred = infer_task(rows)
-    task = _task(model, settings.task, inferred)
+    task = model.task(settings.task, inferred)
     if task is None or task.responses != (2 if inferred == "pairwise" else 1):
         if task is not None and task.responses == 2:
             raise ConfigError(
@@ -105,7 +105,7 @@ def evaluate_benchmark(
     """
     settings = settings or Settings()
     found = get_benchmark(benchmark)
-    task = _task(model, settings.task, "pairwise")
+    task = model.task(settings.task, "pairwise")
     rated = found.rows(path) if task is not None and task.responses == 1 else None
     if rated is not None and task is not None:
         rows, notes = _limited(rated, settings.limit)
@@ -247,15 +247,6 @@ def _limited(items: Sequence[T], limit: int | None) -> tuple[Sequence[T], list[s
     if limit is None or limit >= len(items):
         return items, []
     return items[:limit], [f"Only the first {limit} of {len(items)} items were evaluated."]
-
-
-def _task(model: Candidate, name: str | None, inferred: str) -> Task[Any] | None:
-    """What the model is asked; None for one that gives numbers."""
-    if model.is_scalar:
-        return None
-    saved = model.saved
-    own = saved.task if saved else None
-    return own if own is not None and name in (None, own.name) else get_task(name or inferred)
 
 
 def _versions() -> dict[str, str]:

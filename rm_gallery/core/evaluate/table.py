@@ -211,10 +211,13 @@ def few(result: EvalResult) -> list[str]:
 def reasons(result: EvalResult) -> list[tuple[str, str]]:
     """(figure, why it is undefined or has no interval); of several dimensions one for all that share it."""
     found: dict[tuple[str, str], list[str]] = {}
+    parts = dimension_names(result)
     for name, estimate in result.metrics.items():
         if estimate.reason:
-            base, _, dimension = name.partition("/") if dimension_names(result) else (name, "", "")
-            found.setdefault((base, estimate.reason), []).extend([dimension] if dimension else [])
+            base, _, dimension = name.partition("/") if parts else (name, "", "")
+            found.setdefault((base, estimate.reason), []).extend(
+                [dimension] if len(parts) > 1 and dimension else []
+            )
     return [
         (f"{base}/{', '.join(dimensions)}" if dimensions else base, reason)
         for (base, reason), dimensions in found.items()

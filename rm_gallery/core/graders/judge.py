@@ -13,7 +13,8 @@ from rm_gallery.core.graders.fields import pair_row, response_row, texts
 from rm_gallery.core.graders.result import GraderError, GraderRank, GraderResult, GraderScore
 from rm_gallery.core.judge.answer import Answer, Mode
 from rm_gallery.core.judge.chat import ChatJudge
-from rm_gallery.core.judge.orders import LABELS, ORDERS, outcome
+from rm_gallery.core.judge.fields import answer_fields, pair_fields
+from rm_gallery.core.judge.orders import LABELS
 from rm_gallery.core.judge.read import DASHES, read
 from rm_gallery.core.models.openai_chat import OpenAIChatModel
 from rm_gallery.core.tasks.base import Task
@@ -26,9 +27,10 @@ class JudgeGrader(BaseGrader):
 
     The score is the mean of the distribution over the verdicts (`mode="expected"`, or the shares of a vote), which
     tells apart responses that get the same verdict; of a written verdict (`greedy`), the verdict itself. It is on the
-    task's scale. `metadata` holds `task`, `criterion`, `scale`, `mode`, `verdict` (the most probable), and of a
-    distribution `probabilities` by verdict and `mass`, the probability of all legal verdicts together: where that is
-    small, the judge was about to write something else, and the score is of what it would hardly have written.
+    task's scale. `metadata` holds `task`, `criterion`, `scale`, `mode` and the `answer_fields`: `verdict` (the most
+    probable), of a distribution `probabilities` and `mass`, the probability of all legal verdicts together, and
+    `problem`. Where the mass is small, the judge was about to write something else, and the score is of what it would
+    hardly have written.
 
     Args:
         model: the judge.
@@ -69,9 +71,9 @@ class JudgeGrader(BaseGrader):
             "scale": list(self.scale),
             "mode": self.judge.mode,
         }
+        said = {**asked, **answer_fields(answer, self.task)}
         if answer.verdict is None:
-            return _unanswered(self.name, answer, asked)
-        said = {**asked, "verdict": answer.verdict, **_distribution(self.task, answer)}
+            return _unanswered(self.name, answer, said)
         if answer.probabilities is None:
             score = self._numbers[list(self.task.verdicts()).index(answer.verdict)]
         else:
@@ -84,9 +86,9 @@ class PairJudgeGrader(BaseGrader):
 
     The better one is that of the two distributions' mean; of written verdicts, the one that both orders prefer, or
     that one prefers where the other says tie. Where they contradict each other it is a tie, and both have rank 1.
-    `metadata` holds `task`, `mode`, `preferred` (`A` is the first of `responses`), `consistent` (both orders say the
-    same) and, under `orders`, for the `forward` and the `swapped` one what the judge said of the responses as it was
-    shown them: `verdict`, `probabilities`, `mass`, `problem`.
+    `metadata` holds `task`, `mode` and the `pair_fields`: `verdict` and `probabilities` of both orders together,
+    `consistent` (both say the same), `problem` and, under `orders`, what the judge said in the `forward` and in the
+    `swapped` one. `A` is the first of `responses` everywhere, whichever was shown first.
 
     Args:
         model, task, mode: as of `JudgeGrader`.
@@ -126,17 +128,10 @@ class PairJudgeGrader(BaseGrader):
         forward, swapped = await asyncio.gather(
             *(self.judge.aanswer(self.task.messages(row)) for row in rows)
         )
-        orders = {
-            order: {"verdict": answer.verdict, "problem": answer.problem, **_distribution(self.task, answer)}
-            for order, answer in zip(ORDERS, (forward, swapped), strict=True)
-        }
-        asked = {"task": self.task.name, "mode": self.judge.mode, "orders": orders}
-        found = outcome(forward, swapped, self.task.verdicts())
-        if found.preferred is None:
-            without = forward if forward.verdict is None else swapped
-            return _unanswered(self.name, without, asked)
-        said = {**asked, "preferred": found.preferred, "consistent": found.forward == found.swapped}
-        rank = {"A": (1, 2), "B": (2, 1), "tie": (1, 1)}[found.preferred]
+        said = {"task": self.task.name, "mode": self.judge.mode, **pair_fields(forward, swapped, self.task)}
+        if said["verdict"] is None:
+            return _unanswered(self.name, forward if forward.verdict is None else swapped, said)
+        rank = {"A": (1, 2), "B": (2, 1), "tie": (1, 1)}[said["verdict"]]
         return GraderRank(self.name, rank, self._reason(forward, swapped), said)
 
     def _reason(self, forward: Answer, swapped: Answer) -> str:
@@ -180,15 +175,6 @@ def _numbers(task: Task[Any], wanted: str | None) -> tuple[str, list[float]]:
             f"the verdicts of the task {task.name} are {verdicts[0]!r}, … and no numbers: it gives no score"
         )
     return name, known
-
-
-def _distribution(task: Task[Any], answer: Answer) -> dict[str, Any]:
-    """As JSON; of verdicts that are several scores at once, only the mass."""
-    if answer.probabilities is None:
-        return {}
-    by_verdict = dict(zip(map(str, task.verdicts()), answer.probabilities, strict=True))
-    single = not isinstance(answer.verdict, Mapping)
-    return {**({"probabilities": by_verdict} if single else {}), "mass": answer.mass}
 
 
 def _unanswered(name: str, answer: Answer, asked: Mapping[str, Any]) -> GraderError:

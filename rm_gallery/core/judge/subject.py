@@ -11,6 +11,7 @@ from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.judge.answer import Answer, Conversation, Judge, Mode, Scorer, too_many
 from rm_gallery.core.tasks.base import Task
 from rm_gallery.core.tasks.saved import SavedTask, answer_length, load_saved_task
+from rm_gallery.core.train.config import load_task
 
 Engine = Literal["transformers", "vllm"]
 ENGINES: tuple[Engine, ...] = ("transformers", "vllm")
@@ -123,6 +124,20 @@ class Candidate:
     def saved(self) -> SavedTask | None:
         """The card of a folder with a judge that this toolkit trained."""
         return None if self.is_endpoint or self.is_scalar else load_saved_task(self.name)
+
+    def task(self, name: str | None = None, default: str | None = None) -> Task[Any] | None:
+        """What it is asked: the task so named (as `load_task` takes it), else a saved judge's own, else `default`.
+
+        By the name of its own task a saved judge is asked just that, with its own instruction. A scalar model is asked
+        nothing: None.
+        """
+        if self.is_scalar:
+            return None
+        own = self.saved.task if self.saved else None
+        if own is not None and name in (None, own.name):
+            return own
+        wanted = name or default
+        return None if wanted is None else load_task(wanted)
 
     def open(self) -> Subject:
         """Load the model, or connect to it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ class Scored:
     """One response's score.
 
     Attributes:
-        score: on the judge's own scale; None where there is none.
+        score: on the judge's own scale, of several dimensions their weighted mean; None where there is none.
         verdict: the judge's most probable one; None of a scalar model.
         problem: why there is no score, beginning with `unparsable`, `unfinished`, `overlong` or `failed`; else "".
     """
@@ -49,7 +49,8 @@ def open_scorer(
     Args:
         model: a folder or hub id of a judge or a scalar model; the address of a service (`http://…`); what
             `Candidate` takes (`openai:NAME`), or one with its options; or a chat model.
-        task: what a judge is asked; by default what it was trained on, and `pointwise` for one without a card.
+        task: what a judge is asked, as `load_task` takes it; by default what it was trained on, and `pointwise` for one
+            without a card.
         mode: as of `ChatJudge`: by default the mean of the distribution where there is one.
 
     Raises:
@@ -59,8 +60,9 @@ def open_scorer(
     from rm_gallery.core.judge.subject import Candidate
     from rm_gallery.core.models import OpenAIChatModel
     from rm_gallery.core.tasks import get_task
+    from rm_gallery.core.train.config import load_task
 
-    named = get_task(task) if isinstance(task, str) else task
+    named = load_task(task) if isinstance(task, str) else task
     if isinstance(model, OpenAIChatModel):
         return _of_chat(model, named or model.task or get_task("pointwise"), mode)
     if isinstance(model, str) and model.startswith(("http://", "https://")):
@@ -140,8 +142,7 @@ def _rating(task: Task[Any], name: str) -> Task[Any]:
         raise ConfigError(
             f"{name} is a {task.name} judge, which compares two responses: a reward needs one that scores each"
         )
-    verdicts = task.verdicts()
-    if isinstance(verdicts[0], Mapping) or not all(hasattr(verdict, "__float__") for verdict in verdicts):
+    if any(task.number(verdict) is None for verdict in task.verdicts()):
         raise ConfigError(
             f"the verdicts of the task {task.name} are no numbers: a reward needs one that scores"
         )

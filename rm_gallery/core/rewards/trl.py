@@ -33,8 +33,8 @@ def as_trl_reward(
 ) -> Reward:
     """A reward function in the signature of TRL's `GRPOTrainer`: `(prompts, completions, **columns)` → rewards.
 
-    The reward is the judge's score on its own scale (0 to 4 of the built-in task), or a scalar model's number. All
-    completions of a call are asked together. A completion that cannot be scored has the reward None, which TRL keeps
+    The reward is the judge's score on its own scale (0 to 4 of the built-in task), of several dimensions their weighted
+    mean, or a scalar model's number. All completions of a call are asked together. A completion that cannot be scored has the reward None, which TRL keeps
     out of its group's mean and gives no advantage; the first cause is logged, and their share is the metric
     `NAME/missing`.
 

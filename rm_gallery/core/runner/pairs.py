@@ -42,11 +42,10 @@ class Match:
         """
         if len(self.results) == 2:
             forward, swapped = map(points, self.results)
-        else:
-            said = self.results[0].metadata.get("orders")
-            found = said if isinstance(said, Mapping) else {}
-            forward, swapped = (_told(found.get(order)) for order in ("forward", "swapped"))
-        return forward, None if swapped is None else 1 - swapped
+            return forward, None if swapped is None else 1 - swapped
+        said = self.results[0].metadata.get("orders")
+        found = said if isinstance(said, Mapping) else {}
+        return _told(found.get("forward")), _told(found.get("swapped"))
 
     @property
     def share(self) -> float | None:
@@ -132,7 +131,7 @@ def _looks_at_both(grader: Any) -> bool:
 
 
 def _told(order: Any) -> float | None:
-    """The points of the response shown first, by what a grader says of one order."""
+    """The points of the first response, by what a grader says of one order."""
     verdict = order.get("verdict") if isinstance(order, Mapping) else None
     return _POINTS.get(verdict) if isinstance(verdict, str) else None
 

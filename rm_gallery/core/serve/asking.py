@@ -6,22 +6,20 @@ cannot be asked about has a result with its problem, and leaves the others alone
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Generic, TypeVar
 
 from rm_gallery.core.data.samples import Message, Pair, Preferred, Sample
 from rm_gallery.core.errors import DataError
 from rm_gallery.core.judge.answer import FAILED, Answer, Conversation
-from rm_gallery.core.judge.orders import LABELS, outcome
+from rm_gallery.core.judge.fields import answer_fields, pair_fields
+from rm_gallery.core.judge.orders import LABELS
 from rm_gallery.core.serve.schemas import (
     CompareItem,
     Comparison,
-    OrderResult,
-    Orders,
     Ranked,
     Ranking,
     RankItem,
@@ -33,7 +31,6 @@ from rm_gallery.core.tasks.base import Task
 
 T = TypeVar("T")
 Turns = tuple[Message, ...]
-_MIRRORED = {"A": "B", "B": "A", "tie": "tie"}
 
 
 @dataclass(frozen=True)
@@ -124,18 +121,7 @@ def scored(answer: Answer, task: Task[Any] | None) -> Score:
     score, problem = answer.value(task), answer.problem
     if not problem and task is not None and score is None:
         problem = f"{FAILED}: a verdict of the task {task.name} is no number"
-    return Score(
-        score=score,
-        verdict=answer.verdict,
-        probabilities=_by_verdict(answer, () if task is None else task.verdicts()),
-        mass=answer.mass,
-        problem=problem,
-    )
-
-
-def verdict_name(verdict: Any) -> str:
-    """How a verdict is named among the probabilities: several dimensions as JSON."""
-    return json.dumps(verdict) if isinstance(verdict, Mapping) else str(verdict)
+    return Score(score=score, **{**answer_fields(answer, task), "problem": problem})
 
 
 def ranks(values: Sequence[float | None]) -> list[int | None]:
@@ -176,48 +162,8 @@ def _finite(answer: Answer) -> Answer:
     return Answer(text=answer.text, problem=f"{FAILED}: the model's numbers are not finite")
 
 
-def _by_verdict(answer: Answer, legal: Sequence[Any]) -> dict[str, float] | None:
-    if answer.probabilities is None:
-        return None
-    return dict(zip(map(verdict_name, legal), answer.probabilities, strict=True))
-
-
 def _compared(forward: Answer, swapped: Answer, task: Task[Any]) -> Comparison:
-    labels = list(task.verdicts())
-    together = outcome(forward, swapped, labels)
-    first = _order(forward, together.forward, labels)
-    second = _order(
-        replace(swapped, probabilities=_mirror(swapped.probabilities, labels)), together.swapped, labels
-    )
-    mean = None
-    if first.probabilities is not None and second.probabilities is not None:
-        pairs = second.probabilities
-        mean = {label: (p + pairs[label]) / 2 for label, p in first.probabilities.items()}
-    said = together.forward is not None and together.swapped is not None
-    return Comparison(
-        verdict=together.preferred,
-        probabilities=mean,
-        consistent=together.forward == together.swapped if said else None,
-        orders=Orders(forward=first, swapped=second),
-        scores=None,
-        problem=first.problem or second.problem,
-    )
-
-
-def _order(answer: Answer, verdict: Preferred | None, labels: Sequence[Any]) -> OrderResult:
-    return OrderResult(
-        verdict=verdict,
-        probabilities=_by_verdict(answer, labels),
-        mass=answer.mass,
-        problem=answer.problem,
-    )
-
-
-def _mirror(probabilities: tuple[float, ...] | None, labels: Sequence[Any]) -> tuple[float, ...] | None:
-    if probabilities is None:
-        return None
-    shown = dict(zip(labels, probabilities, strict=True))
-    return tuple(shown[_MIRRORED[label]] for label in labels)
+    return Comparison(scores=None, **pair_fields(forward, swapped, task))
 
 
 def _by_scores(a: Score, b: Score) -> Comparison:

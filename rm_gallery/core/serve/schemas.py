@@ -21,8 +21,11 @@ def _unicode(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(_unicode)]
 Probabilities = Annotated[
-    dict[str, float] | None,
-    Field(description="Of each legal verdict, summing to 1. Null in mode greedy and of a scalar model."),
+    dict[str, float] | dict[str, dict[str, float]] | None,
+    Field(
+        description="Of each legal verdict, summing to 1; of several dimensions for each of them, by its scores. Null in "
+        "mode greedy and of a scalar model."
+    ),
 ]
 Problem = Annotated[
     str,

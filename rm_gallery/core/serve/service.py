@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.judge.answer import FAILED, Answer, Conversation
+from rm_gallery.core.judge.fields import verdict_name
 from rm_gallery.core.judge.subject import Subject
 from rm_gallery.core.models.batching import Batcher
 from rm_gallery.core.serve import asking, openrlhf
@@ -72,7 +73,7 @@ class Service:
             id=self.name,
             task=self.engine.task_name,
             responses=1 if task is None else task.responses,
-            verdicts=[] if task is None else [asking.verdict_name(verdict) for verdict in task.verdicts()],
+            verdicts=[] if task is None else [verdict_name(verdict) for verdict in task.verdicts()],
             modes=list(self.engine.modes),
             mode=self.engine.mode,
         )

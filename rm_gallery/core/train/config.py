@@ -164,21 +164,41 @@ class SftSection(_Section):
     """Of a judge that reasons: the column with the text that stands before the verdict."""
 
 
-class TrainConfig(_Section):
-    """See `docs/` for every key with its meaning; unknown keys are refused with the nearest known one."""
+class TaskConfig(_Section):
+    """What a judge is asked, and what its answer earns."""
 
     task: str = "pointwise"
     dimensions: Dimensions | None = None
     """Of the task `multi_dimension`: what is rated, with weight, scale and description."""
+    prompt: PromptSection = PromptSection()
+    reward: RewardConfig = RewardConfig()
+
+    @property
+    def think(self) -> bool:
+        """Whether the prompt asks for reasoning."""
+        return self.prompt.think
+
+    def build_task(self) -> Task[Any]:
+        """The task with its reward and prompt settings. Raises `ConfigError`."""
+        return get_task(
+            self.task,
+            self.reward,
+            think=self.think,
+            instruction=self.prompt.instruction,
+            **({} if self.dimensions is None else {"dimensions": self.dimensions}),
+        )
+
+
+class TrainConfig(TaskConfig):
+    """See `docs/` for every key with its meaning; unknown keys are refused with the nearest known one."""
+
     method: Literal["grpo", "exact", "sft", "bradley_terry", "regression"] = "grpo"
     engine: Literal["local", "verl"] = "local"
     model: ModelSection
-    prompt: PromptSection = PromptSection()
     data: DataSection
     train: TrainSection = TrainSection()
     rollout: RolloutSection = RolloutSection()
     loss: LossSection = LossSection()
-    reward: RewardConfig = RewardConfig()
     sft: SftSection = SftSection()
     bradley_terry: BradleyTerrySection = BradleyTerrySection()
     regression: RegressionSection = RegressionSection()
@@ -226,15 +246,10 @@ class TrainConfig(_Section):
         """Prompts per forward and backward pass, resolved."""
         return min(self.train.micro_batch_size or self.mini_batch_size, self.mini_batch_size)
 
-    def build_task(self) -> Task[Any]:
-        """The task with its reward and prompt settings. Raises `ConfigError`."""
-        return get_task(
-            self.task,
-            self.reward,
-            think=self.prompt.think and not self.model.reasoning_model,
-            instruction=self.prompt.instruction,
-            **({} if self.dimensions is None else {"dimensions": self.dimensions}),
-        )
+    @property
+    def think(self) -> bool:
+        """Whether the prompt asks for reasoning: not of a model that reasons by itself."""
+        return super().think and not self.model.reasoning_model
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
@@ -252,3 +267,22 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
 def check_config(values: dict[str, Any], where: str = "the training configuration") -> TrainConfig:
     """Validate a configuration that is already a dict; the errors of `load_config`."""
     return validate(TrainConfig, values, where)
+
+
+def load_task(name: str | Path) -> Task[Any]:
+    """A task by its name, as `module.path:Class`, or by a YAML with `task`, `dimensions`, `prompt` or `reward`.
+
+    A training YAML will do: its other keys are left alone.
+
+    Raises:
+        ConfigError: as of `get_task` and `load_config`.
+    """
+    if Path(name).suffix not in (".yaml", ".yml"):
+        return get_task(str(name))
+    values = read_yaml(name, "keys such as task and dimensions")
+    others = TrainConfig.model_fields.keys() - TaskConfig.model_fields.keys()
+    config = validate(TaskConfig, {k: v for k, v in values.items() if k not in others}, str(name))
+    model = values.get("model")
+    if isinstance(model, dict) and model.get("reasoning_model") is True:
+        config = config.model_copy(update={"prompt": config.prompt.model_copy(update={"think": False})})
+    return config.build_task()
