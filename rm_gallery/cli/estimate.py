@@ -7,6 +7,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
+_VERDICT = 10
+"""Tokens of a verdict with the end of its turn."""
+_SHORT = 32
+"""Tokens: a longer answer holds a reasoning, and its verdicts cannot be weighed without it."""
+
 if TYPE_CHECKING:
     from rm_gallery.core.estimate import Machine, Range, Rates
     from rm_gallery.core.train import TrainConfig
@@ -53,7 +58,7 @@ def estimate(
             )
         _judge(target, machine, from_, share, gpus, price, prompt, response, as_json)
         return
-    from rm_gallery.core.estimate import SIZES, estimate_training, known_size, read_lengths, read_model
+    from rm_gallery.core.estimate import estimate_training, known_size, read_lengths, read_model
     from rm_gallery.core.estimate.plan import in_numbers
     from rm_gallery.core.estimate.view import sizes_view, training_view
     from rm_gallery.core.train import load_config
@@ -81,7 +86,6 @@ def estimate(
         typer.echo(
             f"\nNext:  rmg estimate {target} --set model.path=Qwen/{wanted[-1].name}-Instruct{_again(machine, gpus)}"
         )
-        assert SIZES
         return
     typer.echo(training_view(config, lengths, found[0], rates, price=price, room=room))
     typer.echo(f"\nNext:  {_next(target, config, found[0], room, machine, gpus, set_)}")
@@ -98,8 +102,10 @@ def _judge(
     response: int | None,
     as_json: bool,
 ) -> None:
+    from dataclasses import replace
+
     from rm_gallery.core.errors import ConfigError
-    from rm_gallery.core.estimate import given_lengths, judge_modes, read_model
+    from rm_gallery.core.estimate import SIZES, given_lengths, judge_modes, read_model
     from rm_gallery.core.estimate.plan import judging_in_numbers, rates_in_numbers
     from rm_gallery.core.estimate.view import judging_view
 
@@ -108,9 +114,16 @@ def _judge(
         raise ConfigError(
             "a model alone does not say how long its prompts are: add --prompt TOKENS, or name a YAML"
         )
-    answer = response or 10
-    # of a short answer that all verdicts begin alike: what expected puts behind the prompt is about as long
-    lengths = given_lengths(1, prompt, answer, tree=2 * answer if answer <= 32 else None)
+    answer = response or _VERDICT
+    lengths = given_lengths(1, prompt, answer, tree=2 * answer if answer <= _SHORT else None)
+    said = (
+        []
+        if response
+        else [f"an answer is taken to be {answer} tokens, a verdict without reasoning: --response N"]
+    )
+    if lengths.tree:
+        said.append(f"all legal verdicts together are taken to be {lengths.tree} tokens behind a prompt")
+    lengths = replace(lengths, notes=tuple(said))
     _, rates = _rates(machine, run, share, gpus, "bfloat16", "local")
     judging = judge_modes(None, model, lengths, rates, gpus=gpus)
     if as_json:
@@ -125,7 +138,8 @@ def _judge(
         )
         return
     typer.echo(judging_view(name, model.parameters, lengths, judging, rates, gpus=gpus, price=price))
-    typer.echo(f"\nNext:  rmg eval --model {name} --data FILE.parquet")
+    place = f"Qwen/{model.name}-Instruct" if model in SIZES.values() else name
+    typer.echo(f"\nNext:  rmg eval --model {place} --data FILE.parquet")
 
 
 def _rates(

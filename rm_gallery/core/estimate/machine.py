@@ -83,6 +83,8 @@ GPU_BANDWIDTH = Range.between(0.2, 0.7)
 LAUNCH = {"transformers": Range(3e-4, 6e-4, 1.2e-3), "vllm": Range(2e-5, 5e-5, 1.2e-4)}
 """Seconds a layer that a pass takes at least on a GPU, however little it computes, because the processor hands over each
 kernel (vLLM replays recorded ones). An assumption."""
+STREAM = Range.between(0.4, 0.9)
+"""Share of the bandwidth that the optimizer reaches, which goes through memory once from end to end. An assumption."""
 CPU_COMPUTE = Range(0.3, 0.55, 0.85)
 """Share of a CPU's product of large matrices. Measured, in bfloat16 on two cores that had other work too: six runs with
 SmolLM2-135M reached 57 to 75 GFLOP/s, one beside more work 28, where a product of 2048 x 2048 reached 78 to 89 at another

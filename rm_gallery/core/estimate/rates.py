@@ -17,6 +17,7 @@ from rm_gallery.core.estimate.machine import (
     GPU_COMPUTE,
     LAUNCH,
     NOTHING,
+    STREAM,
     Machine,
     Range,
 )
@@ -28,6 +29,9 @@ from rm_gallery.core.yaml_config import read_yaml
 
 _UNUSUAL = 2.5
 """Times the median: a step that took longer had company, or slept."""
+_SLACK = 1.25
+"""By so much the second half of a run was off from what its first half said, on a machine with other work
+(`benchmarks/estimate.py`): no range from a run is narrower."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Rates:
         forward, update: operations.
         decode: bytes; None where nothing is known of it.
         optimizer: bytes; None where the update's rate holds it already.
-        launch: seconds a layer that a pass through the model takes at least.
+        launch, launch_decode: seconds a layer that a pass through the model takes at least.
         gpu: whether that is on a GPU, where a judge's weights are in the dtype of the computation.
         sources: where each is from, by its name.
     """
@@ -48,6 +52,7 @@ class Rates:
     decode: Range | None
     optimizer: Range | None
     launch: Range = NOTHING
+    launch_decode: Range = NOTHING
     gpu: bool = False
     sources: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -56,7 +61,8 @@ class Rates:
         """What `work` takes; None where nothing is known of its rate."""
         if work.kind == "optimizer":
             return NOTHING if self.optimizer is None else _over(work.read, self.optimizer)
-        least = self.launch.times(work.passes * layers)
+        launch = self.launch_decode if work.kind == "decode" else self.launch
+        least = launch.times(work.passes * layers)
         if work.kind == "decode":
             if self.decode is None:
                 return None
@@ -84,12 +90,15 @@ def rates_of(machine: Machine, dtype: str, *, mfu: Range | None = None, engine: 
             "through a small model takes, are assumptions: this project has measured nothing on a GPU. Calibrate with "
             "--from RUN once a few steps are done"
         )
+    else:
+        notes.append(f"{machine.name}: {machine.source}; other work beside it makes both figures smaller")
     return Rates(
         forward=products,
         update=products,
         decode=bandwidth.times(machine.bandwidth),
-        optimizer=bandwidth.times(machine.bandwidth),
-        launch=LAUNCH["vllm" if engine == "verl" else "transformers"] if machine.gpu else NOTHING,
+        optimizer=STREAM.times(machine.bandwidth),
+        launch=LAUNCH["transformers"] if machine.gpu else NOTHING,
+        launch_decode=LAUNCH["vllm" if engine == "verl" else "transformers"] if machine.gpu else NOTHING,
         gpu=machine.gpu,
         sources={"forward": share, "update": share, "decode": reads},
         notes=tuple(notes),
@@ -172,7 +181,7 @@ def _lengths(config: TrainConfig, record: Mapping[str, Any], answer: int, tree: 
 
 
 def rates_from(run: Run, otherwise: Rates | None = None) -> Rates:
-    """The rates that a run reached: the median of its steps, and their quartiles.
+    """The rates that a run reached: the median of its steps, and what most of them lie in.
 
     What it did not time is that of `otherwise`: a forward pass is then taken to go as fast as an update.
     """
@@ -218,10 +227,13 @@ def rates_from(run: Run, otherwise: Rates | None = None) -> Rates:
 
 
 def _spread(values: Sequence[float]) -> Range:
-    if len(values) < 4:
-        return Range(min(values), statistics.median(values), max(values))
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-    return Range(low, middle, high)
+    """The median, between the tenth and the ninetieth percentile, and no narrower than `_SLACK`."""
+    middle = statistics.median(values)
+    low, high = min(values), max(values)
+    if len(values) > 3:
+        tenths = statistics.quantiles(values, n=10, method="inclusive")
+        low, high = tenths[0], tenths[-1]
+    return Range(min(low, middle / _SLACK), middle, max(high, middle * _SLACK))
 
 
 def _flops(rate: float) -> str:
@@ -231,7 +243,9 @@ def _flops(rate: float) -> str:
 def _said(run: Run) -> list[str]:
     seconds = [step.record["timing_s/step"] for step in run.steps]
     usual = statistics.median(seconds)
-    notes = [f"the range is that of the middle half of the {len(seconds)} steps of {run.path}"]
+    notes = [
+        f"the range is that of most of the {len(seconds)} steps of {run.path}, at least a factor of {_SLACK:g} either way"
+    ]
     notes += [
         f"step {step.step} of {run.path.name} took {took / usual:.1f} times as long as its median"
         for step, took in zip(run.steps, seconds, strict=True)
