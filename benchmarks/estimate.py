@@ -85,6 +85,11 @@ def halves(run: Run) -> list[Check]:
     ]
 
 
+def rounded(check: Check) -> dict[str, object]:
+    values = {**asdict(check), "ratio": check.ratio}
+    return {key: round(value, 2) if isinstance(value, float) else value for key, value in values.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -112,8 +117,8 @@ def main() -> None:
         )
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        rows = [{**asdict(c), "ratio": c.ratio, "inside": c.inside} for c in checks]
-        arguments.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        rows = [json.dumps({**rounded(c), "inside": c.inside}) for c in checks]
+        arguments.out.write_text("[\n" + ",\n".join(rows) + "\n]\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
