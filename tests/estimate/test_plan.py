@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -134,6 +135,17 @@ def test_what_a_run_did_not_time_is_not_made_up(tmp_path, tiny_model):
     assert rates_from(run, H100).decode == H100.decode
 
 
+def test_a_judge_reads_faster_than_a_run_trains_and_by_how_much_is_a_range(tmp_path, tiny_model):
+    rates = rates_from(Run.read(write_run(tmp_path / "run", tiny_model, [100] * 5)))
+    given_ = given_lengths(1, 100, 8, tree=6)
+    packed, plain = (
+        judge_modes(None, SMALL, given_, each)[0].seconds
+        for each in (rates, replace(rates, packed=KNOWN.packed))
+    )
+    assert packed.low < packed.middle < plain.middle
+    assert packed.high == plain.high
+
+
 def test_a_step_that_took_long_is_named_and_does_not_move_the_median(tmp_path, tiny_model):
     folder = write_run(tmp_path / "run", tiny_model, [100] * 5)
     before = rates_from(Run.read(folder))
@@ -160,7 +172,7 @@ def test_the_benchmark_checks_a_run_against_itself_and_another(tmp_path, tiny_mo
     out = tmp_path / "checks.json"
     command = [sys.executable, str(ROOT / "benchmarks" / "estimate.py"), *map(str, runs), "--out", str(out)]
     printed = subprocess.run(command, capture_output=True, text=True, check=True, env=OURS).stdout
-    assert "runs: 2 steps, off by a factor of 1.0" in printed
+    assert "runs: 2 predictions, off by a factor of 1.0" in printed
     assert out.is_file()
 
 
