@@ -13,7 +13,7 @@ _SHORT = 32
 """Tokens: a longer answer holds a reasoning, and its verdicts cannot be weighed without it."""
 
 if TYPE_CHECKING:
-    from rm_gallery.core.estimate import Machine, Range, Rates
+    from rm_gallery.core.estimate import Estimate, Machine, Range, Rates
     from rm_gallery.core.train import TrainConfig
 
 
@@ -81,14 +81,20 @@ def estimate(
         )
         return
     room = device.memory if device else None
+    again = _again(
+        machine=machine,
+        gpus=gpus if gpus > 1 else None,
+        price=price,
+        prompt=prompt,
+        response=response,
+        rows=rows,
+    )
     if wanted:
         typer.echo(sizes_view(found, price=price))
-        typer.echo(
-            f"\nNext:  rmg estimate {target} --set model.path=Qwen/{wanted[-1].name}-Instruct{_again(machine, gpus)}"
-        )
+        typer.echo(f"\nNext:  rmg estimate {target} --set model.path=Qwen/{wanted[-1].name}-Instruct{again}")
         return
     typer.echo(training_view(config, lengths, found[0], rates, price=price, room=room))
-    typer.echo(f"\nNext:  {_next(target, config, found[0], room, machine, gpus, set_)}")
+    typer.echo(f"\nNext:  {_next(target, config, found[0], room, again, set_)}")
 
 
 def _judge(
@@ -167,27 +173,44 @@ def _rates(
 def _next(
     target: str,
     config: TrainConfig,
-    found: object,
+    found: Estimate,
     room: float | None,
-    machine: str | None,
-    gpus: int,
+    again: str,
     set_: list[str],
 ) -> str:
-    from rm_gallery.core.estimate import Estimate
+    """The same with less where it does not fit, else the training itself."""
+    from rm_gallery.core.estimate import SIZES
     from rm_gallery.core.estimate.view import fits
 
-    assert isinstance(found, Estimate)
-    overrides = "".join(f" --set {each}" for each in set_)
+    path, known = config.model.path, found.model in SIZES.values()
+    # a size is enough to estimate, and not to train
+    hub = [
+        each.replace(f"model.path={path}", f"model.path=Qwen/{found.model.name}-Instruct") for each in set_
+    ]
+    overrides = "".join(f" --set {each}" for each in (hub if known else set_))
     if fits(found, room) is False:
-        smaller = "model.lora.rank=16" if config.model.lora is None else "train.micro_batch_size=1"
-        return f"rmg estimate {target}{overrides} --set {smaller}{_again(machine, gpus)}"
-    if gpus > 1 and config.engine == "local":
-        return f"accelerate launch --num_processes {gpus} -m rm_gallery train {target}{overrides} --out runs/first"
+        parts = found.memory.parts
+        many = config.micro_batch_size > 1 and parts["activations"] > parts["weights"] + parts["optimizer"]
+        if many or config.model.lora is not None:
+            smaller = (
+                "train.micro_batch_size=1" if config.micro_batch_size > 1 else "data.max_prompt_length=1024"
+            )
+        else:
+            smaller = "model.lora.rank=16"
+        return f"rmg estimate {target}{overrides} --set {smaller}{again}"
+    if found.gpus > 1 and config.engine == "local":
+        launcher = f"accelerate launch --num_processes {found.gpus} -m rm_gallery"
+        return f"{launcher} train {target}{overrides} --out runs/first"
     return f"rmg train {target}{overrides}"
 
 
-def _again(machine: str | None, gpus: int) -> str:
-    return (f" --machine {machine}" if machine else "") + (f" --gpus {gpus}" if gpus > 1 else "")
+def _again(**options: object) -> str:
+    """The options that were given, to be given again."""
+    return "".join(
+        f" --{name} {value:g}" if isinstance(value, float) else f" --{name} {value}"
+        for name, value in options.items()
+        if value is not None
+    )
 
 
 def _dtype(config: TrainConfig) -> str:

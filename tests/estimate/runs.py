@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rm_gallery.core.estimate import ModelSize, given_lengths, read_model
+from rm_gallery.core.estimate import Transformer, given_lengths, read_model
 from rm_gallery.core.estimate.work import step_work
 from rm_gallery.core.train.config import TrainConfig, check_config
 from rm_gallery.core.train.run_folder import RunFolder
 
-SMALL = ModelSize("small", 64, 4, 4, 2, 16, 128, 1000, tied=True)
+SMALL = Transformer("small", 64, 4, 4, 2, 16, 128, 1000, tied=True)
 
 
 def config(**changes: Any) -> TrainConfig:

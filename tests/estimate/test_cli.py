@@ -78,7 +78,55 @@ def test_what_does_not_fit_is_followed_by_what_might(recipe, monkeypatch, capsys
     large = [recipe, "--machine", "h100", "--set", "model.path=Qwen/Qwen2.5-14B-Instruct", "--prompt", 500]
     _, out, _ = run(monkeypatch, capsys, *large)
     assert "it does NOT fit" in out
-    assert out.rstrip().endswith("--set model.lora.rank=16 --machine h100")
+    assert out.rstrip().endswith("--set model.lora.rank=16 --machine h100 --prompt 500")
+
+
+def test_a_size_is_enough_to_estimate_and_training_needs_a_name(recipe, monkeypatch, capsys):
+    words = [
+        recipe,
+        "--machine",
+        "h100",
+        "--set",
+        "model.path=0.5B",
+        "--rows",
+        40,
+        "--prompt",
+        90,
+        "--response",
+        8,
+    ]
+    status, out, _ = run(monkeypatch, capsys, *words)
+    assert status == 0
+    assert out.rstrip().endswith(f"Next:  rmg train {recipe} --set model.path=Qwen/Qwen2.5-0.5B-Instruct")
+    assert "guessed" not in out
+
+
+def test_engine_verl_shards_the_weights_and_does_not_share_prompts(recipe, monkeypatch, capsys):
+    words = [
+        recipe,
+        "--machine",
+        "h100",
+        "--set",
+        "model.path=7B",
+        "--rows",
+        40,
+        "--prompt",
+        400,
+        "--response",
+        8,
+    ]
+    found = {}
+    for engine in ("local", "verl"):
+        _, out, _ = run(monkeypatch, capsys, *words, "--gpus", 4, "--set", f"engine={engine}", "--json")
+        found[engine] = json.loads(out)
+    memory = [found[engine]["memory_bytes"]["weights"] for engine in ("local", "verl")]
+    assert memory[0] == 4 * memory[1]
+    work = [
+        {part["phase"]: part["operations"] for part in found[engine]["phases"]}
+        for engine in ("local", "verl")
+    ]
+    assert work[0]["prefill"] == work[1]["prefill"]  # vLLM keeps what prompts begin with
+    assert work[0]["update"] < work[1]["update"] / 2
 
 
 def test_several_devices_are_followed_by_the_launcher(recipe, monkeypatch, capsys):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rm_gallery.core.errors import ConfigError
-from rm_gallery.core.estimate import SIZES, ModelSize, given_lengths, known_size, read_model
+from rm_gallery.core.estimate import SIZES, Transformer, given_lengths, known_size, read_model
 from rm_gallery.core.estimate.counts import forward_operations
 from rm_gallery.core.estimate.memory import memory_of
 from rm_gallery.core.estimate.model import from_config
@@ -256,7 +256,7 @@ def test_adapters_have_rank_times_the_ends_of_each_matrix():
     from peft import LoraConfig, get_peft_model
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    size = ModelSize("t", 32, 2, 4, 2, 8, 48, 100, tied=True)
+    size = Transformer("t", 32, 2, 4, 2, 8, 48, 100, tied=True)
     model = LlamaForCausalLM(
         LlamaConfig(
             hidden_size=32,

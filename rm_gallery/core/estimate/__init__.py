@@ -6,7 +6,7 @@ divides one by the other. None of them imports torch.
 
 from rm_gallery.core.estimate.lengths import Lengths, given_lengths, read_lengths
 from rm_gallery.core.estimate.machine import MACHINES, Machine, Range, find_machine, this_machine
-from rm_gallery.core.estimate.model import SIZES, ModelSize, known_size, read_model
+from rm_gallery.core.estimate.model import SIZES, Transformer, known_size, read_model
 from rm_gallery.core.estimate.plan import Estimate, Judging, cost, estimate_training, judge_modes
 from rm_gallery.core.estimate.rates import Rates, Run, rates_from, rates_of
 
@@ -17,10 +17,10 @@ __all__ = [
     "Judging",
     "Lengths",
     "Machine",
-    "ModelSize",
     "Range",
     "Rates",
     "Run",
+    "Transformer",
     "cost",
     "estimate_training",
     "find_machine",

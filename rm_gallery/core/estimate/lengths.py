@@ -71,14 +71,18 @@ def read_lengths(
         ConfigError, DataError: the files or the settings do not fit.
     """
     scalar = config.method in SCALAR
-    counter = _Counter.of(config)
+    whole = rows is not None and prompt is not None
+    counter = _Counter(None, ()) if whole and (scalar or answer is not None) else _Counter.of(config)
     task = None if scalar else config.build_task()
     notes = list(counter.notes)
     if rows is not None and prompt is not None:
+        notes = [
+            note.replace(f"{CHARACTERS} characters", f"{CHARACTERS_OF_TAGS} characters") for note in notes
+        ]
         found = Lengths(rows, 0, (prompt,), 0, None, prompt)
         examples: Sequence[Any] = ()
     else:
-        whole, conversations, examples, notes_of = _scalar_rows(config) if scalar else _rows(config, task)
+        count, conversations, examples, notes_of = _scalar_rows(config) if scalar else _rows(config, task)
         lengths = [counter.text(conversation, scalar) for conversation in conversations]
         kept = [length for length in lengths if length <= config.data.max_prompt_length]
         if not kept:
@@ -91,7 +95,7 @@ def read_lengths(
         elif len(kept) < len(lengths):
             share = 1 - len(kept) / len(lengths)
             notes.append(f"{share:.1%} of the rows are over data.max_prompt_length and left out")
-        usable = round(whole * len(kept) / len(lengths)) if prompt is None else whole
+        usable = round(count * len(kept) / len(lengths)) if prompt is None else count
         notes += notes_of
         held_out = _held_out(config) if config.data.val else 0
         found = Lengths(usable if rows is None else rows, held_out, tuple(kept), 0, None, max(kept))

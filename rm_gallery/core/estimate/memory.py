@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from rm_gallery.core.estimate.lengths import SCALAR, Lengths
 from rm_gallery.core.estimate.machine import Range
-from rm_gallery.core.estimate.model import ModelSize
-from rm_gallery.core.estimate.work import bytes_per_number, shares_prompts, trained_weights
+from rm_gallery.core.estimate.model import Transformer
+from rm_gallery.core.estimate.work import bytes_per_number, checkpoints, shares_prompts, trained_weights
 from rm_gallery.core.train.config import TrainConfig
 
 GIB = 2**30
@@ -15,6 +15,8 @@ ACTIVATIONS = Range(1.0, 1.7, 3.0)
 """Of what the formula gives: copies, padding and what the allocator keeps come on top. Runs on a CPU lie in between."""
 LIBRARIES = 0.6 * GIB
 """What a process with torch and transformers takes before it holds a model."""
+VERL_TOKENS = 16384
+"""That engine verl puts into a pass where `train.micro_batch_size` does not say otherwise."""
 _LOGITS = 1024
 """Positions whose logits are computed together."""
 
@@ -27,7 +29,7 @@ class Memory:
     peak: Range
 
 
-def memory_of(config: TrainConfig, model: ModelSize, lengths: Lengths, gpus: int = 1) -> Memory:
+def memory_of(config: TrainConfig, model: Transformer, lengths: Lengths, gpus: int = 1) -> Memory:
     """Of one of `gpus` processes. Engine verl shards weights, gradients and optimizer; data parallel processes do not."""
     apart = gpus if config.engine == "verl" else 1
     trained = trained_weights(config, model)
@@ -54,7 +56,7 @@ def memory_of(config: TrainConfig, model: ModelSize, lengths: Lengths, gpus: int
     return Memory(parts, ACTIVATIONS.times(largest).plus(Range(fixed, fixed, fixed)))
 
 
-def _activations(config: TrainConfig, model: ModelSize, lengths: Lengths, gpus: int) -> float:
+def _activations(config: TrainConfig, model: Transformer, lengths: Lengths, gpus: int) -> float:
     """What a forward pass keeps for the backward one, at the longest texts.
 
     A token keeps in each layer, in the dtype of the computation, the inputs of the matrices, queries, keys, values and
@@ -71,9 +73,11 @@ def _activations(config: TrainConfig, model: ModelSize, lengths: Lengths, gpus: 
     behind = lengths.tree or 0 if config.method == "exact" else n * max(0, lengths.answer - 1)
     tokens = prompts * (texts * copies * lengths.longest + behind)
     wide = (4 if model.gated else 2) * model.intermediate
+    if config.engine == "verl" and config.train.micro_batch_size is None:
+        tokens = max(VERL_TOKENS, lengths.longest + lengths.answer)
     a_token = number * (4 * model.hidden + 2 * model.kv_width + wide) + 16 * model.hidden
     kept = float(tokens * model.layers * a_token)
-    if config.model.gradient_checkpointing:
+    if checkpoints(config, model):
         kept = tokens * (4 * model.hidden * model.layers + a_token)
     if config.method == "grpo" and shares_prompts(config):
         # the prompt's keys and values, repeated for its answers and joined to theirs

@@ -1,4 +1,4 @@
-"""`ModelSize`: of a model, what its work and its memory depend on, read from its config.json. No weights are read."""
+"""`Transformer`: of a model, what its work and its memory depend on, read from its config.json. No weights are read."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
 
 @dataclass(frozen=True)
-class ModelSize:
+class Transformer:
     """The sizes of a transformer. Biases and norms, a thousandth of the weights, are not counted.
 
     Attributes:
@@ -96,8 +96,8 @@ class ModelSize:
 
 def _qwen(
     name: str, hidden: int, layers: int, heads: int, kv: int, wide: int, words: int, tied: bool
-) -> ModelSize:
-    return ModelSize(f"Qwen2.5-{name}", hidden, layers, heads, kv, hidden // heads, wide, words, tied)
+) -> Transformer:
+    return Transformer(f"Qwen2.5-{name}", hidden, layers, heads, kv, hidden // heads, wide, words, tied)
 
 
 SIZES = {
@@ -115,7 +115,7 @@ SIZES = {
 """Qwen2.5's family (its models' config.json), to see how cost grows with size."""
 
 
-def known_size(name: str) -> ModelSize:
+def known_size(name: str) -> Transformer:
     """One of `SIZES`. Raises `ConfigError`."""
     for known, size in SIZES.items():
         if name.strip().lower() == known.lower():
@@ -125,7 +125,7 @@ def known_size(name: str) -> ModelSize:
     )
 
 
-def read_model(path: str, *, trust_remote_code: bool = False) -> ModelSize:
+def read_model(path: str, *, trust_remote_code: bool = False) -> Transformer:
     """The sizes of a folder, of a known size (`7B`), or of a name on a model hub.
 
     Of adapters, those of their base.
@@ -148,7 +148,7 @@ def read_model(path: str, *, trust_remote_code: bool = False) -> ModelSize:
     return from_config(_from_hub(path, trust_remote_code), path)
 
 
-def from_config(config: Mapping[str, Any], name: str) -> ModelSize:
+def from_config(config: Mapping[str, Any], name: str) -> Transformer:
     """The sizes that a config.json says. Raises `ConfigError`."""
     if isinstance(config.get("text_config"), Mapping):
         config = config["text_config"]
@@ -169,7 +169,7 @@ def from_config(config: Mapping[str, Any], name: str) -> ModelSize:
         (config[key] for key in ("intermediate_size", "n_inner", "ffn_dim", "hidden_dim") if config.get(key)),
         4 * hidden,
     )
-    return ModelSize(
+    return Transformer(
         name=name,
         hidden=hidden,
         layers=size("layers"),

@@ -11,7 +11,7 @@ from rm_gallery.core.estimate.counts import Shape, forward_operations
 from rm_gallery.core.estimate.lengths import SCALAR, Lengths
 from rm_gallery.core.estimate.machine import NOTHING, Range
 from rm_gallery.core.estimate.memory import Memory, memory_of
-from rm_gallery.core.estimate.model import ModelSize
+from rm_gallery.core.estimate.model import Transformer
 from rm_gallery.core.estimate.rates import Rates
 from rm_gallery.core.estimate.work import (
     Work,
@@ -62,7 +62,7 @@ class Estimate:
         judging: of a million rows like those that it is trained on, afterwards.
     """
 
-    model: ModelSize
+    model: Transformer
     gpus: int
     steps: int
     evaluations: int
@@ -87,7 +87,7 @@ def cost(seconds: Range, gpus: int, price: float) -> Range:
 
 
 def estimate_training(
-    config: TrainConfig, model: ModelSize, lengths: Lengths, rates: Rates, *, gpus: int = 1
+    config: TrainConfig, model: Transformer, lengths: Lengths, rates: Rates, *, gpus: int = 1
 ) -> Estimate:
     """A run on `gpus` devices that share each step's prompts evenly; what they tell each other is not counted.
 
@@ -122,7 +122,7 @@ def estimate_training(
 
 
 def judge_modes(
-    config: TrainConfig | None, model: ModelSize, lengths: Lengths, rates: Rates, *, gpus: int = 1
+    config: TrainConfig | None, model: Transformer, lengths: Lengths, rates: Rates, *, gpus: int = 1
 ) -> list[Judging]:
     """A million judgments, in each mode that the judge has; without a configuration, of a judge that writes."""
     rows = MILLION / gpus
@@ -214,7 +214,7 @@ def rates_in_numbers(rates: Rates) -> dict[str, Any]:
     }
 
 
-def _judging(mode: str, parts: list[Work], model: ModelSize, rates: Rates) -> Judging:
+def _judging(mode: str, parts: list[Work], model: Transformer, rates: Rates) -> Judging:
     operations = sum(part.operations for part in parts)
     seconds = [rates.seconds(part, model.layers) for part in parts]
     if None in seconds:

@@ -21,7 +21,7 @@ from rm_gallery.core.estimate.machine import (
     Machine,
     Range,
 )
-from rm_gallery.core.estimate.model import ModelSize, read_model
+from rm_gallery.core.estimate.model import Transformer, read_model
 from rm_gallery.core.estimate.work import Work, step_work
 from rm_gallery.core.train.config import TrainConfig, check_config
 from rm_gallery.core.train.log import read_log
@@ -127,7 +127,7 @@ class Run:
 
     path: Path
     config: TrainConfig
-    model: ModelSize
+    model: Transformer
     steps: Sequence[Timed]
 
     @classmethod

@@ -39,6 +39,9 @@ def training_view(
         "",
     ]
     share = estimate.step.middle
+    kinds: set[str] = {phase.work.kind for phase in estimate.phases}
+    kinds |= {"forward"} if estimate.judging else set()
+    kinds |= {"decode"} if any(each.mode == "greedy" for each in estimate.judging) else set()
     rows = [("phase", "TFLOP a step", "seconds a step", "range", "share")]
     for phase in estimate.phases:
         seconds = phase.seconds or Range(0, 0, 0)
@@ -70,7 +73,7 @@ def training_view(
     facts.append(("memory", _memory(estimate, room)))
     facts += _judged(estimate.judging, estimate.gpus, price)
     lines += _pairs(facts)
-    return "\n".join([*lines, "", *_footnotes(lengths, rates, estimate.gpus, config.engine)])
+    return "\n".join([*lines, "", *_footnotes(lengths, rates, kinds, estimate.gpus, config.engine)])
 
 
 def judging_view(
@@ -86,7 +89,7 @@ def judging_view(
     """What a million judgments take."""
     lines = [f"judging by {name}: {_count(parameters)} weights", _of_lengths(lengths, scalar=False), ""]
     lines += _pairs(_judged(judging, gpus, price))
-    return "\n".join([*lines, "", *_footnotes(lengths, rates, gpus, "local")])
+    return "\n".join([*lines, "", *_footnotes(lengths, rates, {"forward", "decode"}, gpus, "local")])
 
 
 def sizes_view(estimates: Sequence[Estimate], *, price: float | None) -> str:
@@ -94,7 +97,7 @@ def sizes_view(estimates: Sequence[Estimate], *, price: float | None) -> str:
     modes = [each.mode for each in estimates[0].judging]
     head = ["model", "weights", "a step", "the run", "memory a device", *(f"1M {mode}" for mode in modes)]
     if price is not None:
-        head += ["cost of the run", *(f"1M {mode}" for mode in modes)]
+        head += ["cost of the run", *(f"of 1M {mode}" for mode in modes)]
     rows = [tuple(head)]
     for each in estimates:
         cells = [
@@ -163,14 +166,20 @@ def _of_lengths(lengths: Lengths, *, scalar: bool) -> str:
     return f"{what} of {lengths.mean:,.0f} tokens on average, {lengths.longest:,} at most{answer}"
 
 
-def _footnotes(lengths: Lengths, rates: Rates, gpus: int, engine: str) -> list[str]:
-    notes = [f"{kind}: {source}" for kind, source in rates.sources.items()]
+def _footnotes(lengths: Lengths, rates: Rates, kinds: set[str], gpus: int, engine: str) -> list[str]:
+    said: dict[str, list[str]] = {}
+    for kind, source in rates.sources.items():
+        if kind in kinds:
+            said.setdefault(source, []).append(kind)
+    notes = [f"{', '.join(names)}: {source}" for source, names in said.items()]
     notes += [*rates.notes, *lengths.notes]
     if gpus > 1:
         sharded = "weights and optimizer sharded" if engine == "verl" else "each holding the whole model"
         notes.append(
             f"{gpus} devices share each step's prompts evenly, {sharded}; what they tell each other is not counted"
         )
+    if engine == "verl":
+        notes.append("vLLM's own share of the memory is not counted: verl takes turns with it")
     return [f"- {note}" for note in notes]
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 from rm_gallery.core.estimate.counts import Shape, forward_operations
 from rm_gallery.core.estimate.lengths import SCALAR, Lengths
-from rm_gallery.core.estimate.model import ModelSize
+from rm_gallery.core.estimate.model import Transformer
 from rm_gallery.core.train.config import TrainConfig
 
 Kind = Literal["forward", "update", "decode", "optimizer"]
@@ -60,7 +60,7 @@ def evaluations(config: TrainConfig, steps: int) -> int:
     return 1 + math.ceil(steps / every)
 
 
-def step_work(config: TrainConfig, model: ModelSize, lengths: Lengths, gpus: int = 1) -> list[Work]:
+def step_work(config: TrainConfig, model: Transformer, lengths: Lengths, gpus: int = 1) -> list[Work]:
     """One training step, of one of `gpus` processes that share its prompts evenly."""
     batch = config.train.batch_size / gpus
     micro = max(
@@ -88,7 +88,12 @@ def step_work(config: TrainConfig, model: ModelSize, lengths: Lengths, gpus: int
     trained = trained_weights(config, model) / (gpus if config.engine == "verl" else 1)
     return [
         *passes,
-        Work("update", "update", _update_factor(config) * forward, passes=_update_factor(config) * micro),
+        Work(
+            "update",
+            "update",
+            _update_factor(config, model) * forward,
+            passes=_update_factor(config, model) * micro,
+        ),
         Work("optimizer", "optimizer", read=updates * OPTIMIZER_BYTES * trained),
     ]
 
@@ -114,7 +119,7 @@ def expected_operations(shape: Shape, lengths: Lengths) -> float:
 
 
 def decode_work(
-    model: ModelSize,
+    model: Transformer,
     lengths: Lengths,
     *,
     prompts: float,
@@ -142,7 +147,7 @@ def decode_work(
     return Work("decode", "decode", operations, rounds * weight * weights + answers * later * cached, rounds)
 
 
-def trained_weights(config: TrainConfig, model: ModelSize) -> int:
+def trained_weights(config: TrainConfig, model: Transformer) -> int:
     """All of them, or those of the adapters on all linear layers."""
     lora = config.model.lora
     if lora is None:
@@ -158,7 +163,7 @@ def trained_weights(config: TrainConfig, model: ModelSize) -> int:
     return model.layers * lora.rank * sum(a + b for a, b in ends)
 
 
-def _generate(config: TrainConfig, model: ModelSize, lengths: Lengths, batch: float) -> Iterable[Work]:
+def _generate(config: TrainConfig, model: Transformer, lengths: Lengths, batch: float) -> Iterable[Work]:
     """vLLM keeps the beginnings of prompts too: there, as here, each prompt is read once."""
     n = config.rollout.n
     once = 1 if config.engine == "verl" or config.model.shared_prefix else n
@@ -183,11 +188,16 @@ def _passes_without_gradient(config: TrainConfig) -> int:
     return (1 if config.loss.kl_coef else 0) + (1 if old else 0)
 
 
-def _update_factor(config: TrainConfig) -> int:
+def checkpoints(config: TrainConfig, model: Transformer) -> bool:
+    """Whether activations are computed twice; engine verl does so from a billion weights on."""
+    return config.model.gradient_checkpointing or (config.engine == "verl" and model.parameters >= 1e9)
+
+
+def _update_factor(config: TrainConfig, model: Transformer) -> int:
     """Forward passes that an update is worth: a backward pass costs two, one where only adapters learn, and
     checkpointing a second forward pass."""
     backward = 1 if config.model.lora is not None else 2
-    return 1 + backward + (1 if config.model.gradient_checkpointing else 0)
+    return 1 + backward + (1 if checkpoints(config, model) else 0)
 
 
 def _mean(
