@@ -12,8 +12,8 @@ from rm_gallery.core.train.config import TrainConfig
 
 GIB = 2**30
 ACTIVATIONS = Range(1.0, 1.7, 3.0)
-"""Of what the formula gives: copies, padding and what the allocator keeps come on top. Six of seven runs on a CPU lay in between,
-and the encoder, whose dropout keeps the scores of attention, a tenth above."""
+"""Of what the formula gives: copies, padding and what the allocator keeps come on top. Six of seven runs on a
+CPU lay in between, and one of an encoder a little above."""
 LIBRARIES = 0.6 * GIB
 """What a process with torch and transformers takes before it holds a model."""
 VERL_TOKENS = 16384
