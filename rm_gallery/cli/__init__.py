@@ -7,7 +7,20 @@ import sys
 import typer
 
 from rm_gallery import __version__
-from rm_gallery.cli import data, evaluate, judge, merge, models, quickstart, report, serve, train, verl, watch
+from rm_gallery.cli import (
+    data,
+    estimate,
+    evaluate,
+    judge,
+    merge,
+    models,
+    quickstart,
+    report,
+    serve,
+    train,
+    verl,
+    watch,
+)
 from rm_gallery.core.errors import RMGalleryError
 
 app = typer.Typer(
@@ -23,6 +36,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
 app.add_typer(verl.app, name="verl")
 app.command("quickstart")(quickstart.quickstart)
+app.command("estimate")(estimate.estimate)
 app.command("train")(train.train)
 app.command("watch")(watch.watch)
 app.command("merge")(merge.merge)

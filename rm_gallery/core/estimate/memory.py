@@ -1,0 +1,93 @@
+"""How much memory a training step takes at most, roughly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rm_gallery.core.estimate.lengths import SCALAR, Lengths
+from rm_gallery.core.estimate.machine import Range
+from rm_gallery.core.estimate.model import Transformer
+from rm_gallery.core.estimate.work import bytes_per_number, checkpoints, shares_prompts, trained_weights
+from rm_gallery.core.train.config import TrainConfig
+
+GIB = 2**30
+ACTIVATIONS = Range(1.0, 1.7, 3.0)
+"""Of what the formula gives: copies, padding and what the allocator keeps come on top. Six of seven runs on a
+CPU lay in between, and one of an encoder a little above."""
+LIBRARIES = 0.6 * GIB
+"""What a process with torch and transformers takes before it holds a model."""
+VERL_TOKENS = 16384
+"""That engine verl puts into a pass where `train.micro_batch_size` does not say otherwise."""
+_LOGITS = 1024
+"""Positions whose logits are computed together."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one device. `parts` are by name; activations and the cache of sampling are not there at once."""
+
+    parts: dict[str, float]
+    peak: Range
+
+
+def memory_of(config: TrainConfig, model: Transformer, lengths: Lengths, gpus: int = 1) -> Memory:
+    """Of one of `gpus` processes. Engine verl shards weights, gradients and optimizer; data parallel processes do not."""
+    apart = gpus if config.engine == "verl" else 1
+    trained = trained_weights(config, model)
+    whole = model.parameters + (trained if config.model.lora else 0)
+    parts = {
+        "libraries": LIBRARIES,
+        "weights": 4 * whole / apart,
+        "gradients": 4 * trained / apart,
+        "optimizer": 8 * trained / apart,
+    }
+    if config.method in ("grpo", "exact") and config.loss.kl_coef and config.model.lora is None:
+        parts["reference"] = 4 * model.parameters / apart
+    number = bytes_per_number(config)
+    if number == 2:
+        parts["weights in bfloat16"] = 2 * model.parameters / (1 if config.engine == "local" else apart)
+    fixed = sum(parts.values())
+    parts["activations"] = activations = _activations(config, model, lengths, gpus)
+    cache = 0.0
+    if config.method == "grpo":
+        answers = config.train.batch_size * config.rollout.n / gpus
+        width = 2 * model.kv_width * model.layers * number
+        parts["cache of sampling"] = cache = answers * (lengths.longest + lengths.answer) * width
+    largest = max(activations, cache)
+    return Memory(parts, ACTIVATIONS.times(largest).plus(Range(fixed, fixed, fixed)))
+
+
+def _activations(config: TrainConfig, model: Transformer, lengths: Lengths, gpus: int) -> float:
+    """What a forward pass keeps for the backward one, at the longest texts.
+
+    A token keeps in each layer, in the dtype of the computation, the inputs of the matrices, queries, keys, values and
+    the four intermediate results of a gated feed-forward layer, and in float32 those of the norms and residuals.
+    """
+    number = bytes_per_number(config)
+    prompts = max(
+        1,
+        config.micro_batch_size // gpus if config.train.micro_batch_size is None else config.micro_batch_size,
+    )
+    n = config.rollout.n if config.method == "grpo" else 1
+    copies = n if config.method == "grpo" and not shares_prompts(config) else 1
+    texts = 2 if config.method == "bradley_terry" else 1
+    behind = lengths.tree or 0 if config.method == "exact" else n * max(0, lengths.answer - 1)
+    tokens = prompts * (texts * copies * lengths.longest + behind)
+    wide = (4 if model.gated else 2) * model.intermediate
+    if config.engine == "verl" and config.train.micro_batch_size is None:
+        tokens = max(VERL_TOKENS, lengths.longest + lengths.answer)
+    a_token = number * (4 * model.hidden + 2 * model.kv_width + wide) + 16 * model.hidden
+    kept = float(tokens * model.layers * a_token)
+    if checkpoints(config, model):
+        kept = tokens * (4 * model.hidden * model.layers + a_token)
+    if config.method == "grpo" and shares_prompts(config):
+        # the prompt's keys and values, repeated for its answers and joined to theirs
+        kept += (
+            2 * prompts * n * (lengths.longest + lengths.answer) * 2 * model.kv_width * model.layers * number
+        )
+    if config.model.attention == "eager":
+        kept += prompts * texts * copies * lengths.longest**2 * model.heads * model.layers * (number + 4)
+    if config.method not in SCALAR:
+        scored = prompts * (1 + behind)
+        kept += min(_LOGITS, scored) * model.vocabulary * 4 * 3
+    return kept
