@@ -1,0 +1,95 @@
+"""What is written behind a shared prompt is what `generate` writes behind every row by itself."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+from rm_gallery.core.models import writing
+from rm_gallery.core.models.writing import write
+from tests.models.test_scoring import VOCABULARY, model
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+PAD, LIMIT = 0, 6
+
+
+@pytest.fixture(params=["grown", "repeated"])
+def way(request, monkeypatch):
+    """How samples share their prompt: as a tree, or its cache repeated, as elsewhere than on a CPU."""
+    if request.param == "repeated":
+        monkeypatch.setattr(writing, "fits_forest", lambda _: False)
+
+
+class Even(LogitsProcessor):
+    """Forbids odd tokens where a row's length is odd, so that it matters that processors see whole rows."""
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        odd = (input_ids != PAD).sum(1, keepdim=True) % 2 * torch.arange(scores.size(1)) % 2
+        return scores.masked_fill(odd.bool(), -torch.inf)
+
+
+def config(sampled: bool, ends: list[int]) -> GenerationConfig:
+    return GenerationConfig(
+        max_new_tokens=LIMIT,
+        do_sample=sampled,
+        temperature=0.8,
+        top_k=0,
+        eos_token_id=ends,
+        pad_token_id=PAD,
+    )
+
+
+def plain(net, prompts, rows, asked, processors) -> list[list[int]]:
+    width = max(map(len, prompts))
+    ids = torch.tensor([[PAD] * (width - len(prompts[row])) + list(prompts[row]) for row in rows])
+    mask = torch.tensor([[0] * (width - len(prompts[row])) + [1] * len(prompts[row]) for row in rows])
+    with torch.no_grad():
+        output = net.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            generation_config=asked,
+            logits_processor=LogitsProcessorList(processors),
+        )
+    return output[:, width:].tolist()
+
+
+tokens = st.integers(1, VOCABULARY - 1)
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    stem=st.lists(tokens, max_size=20),
+    tails=st.lists(st.lists(tokens, min_size=2, max_size=9), min_size=1, max_size=4),
+    data=st.data(),
+    kind=st.sampled_from(["llama", "qwen"]),
+    sampled=st.booleans(),
+    processed=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_the_same_seed_writes_the_same_tokens(way, stem, tails, data, kind, sampled, processed, seed):
+    net = model(kind)
+    prompts = [tuple(stem + tail) for tail in tails]  # some may be equal
+    rows = data.draw(st.lists(st.integers(0, len(prompts) - 1), min_size=1, max_size=9))
+    # many tokens that end, so that rows end at different times
+    asked = config(sampled, ends=list(range(1, VOCABULARY, 4)))
+    processors = [Even()] if processed else []
+    torch.manual_seed(seed)
+    expected = plain(net, prompts, rows, asked, processors)
+    torch.manual_seed(seed)
+    found = write(net, prompts, rows, config=asked, processors=LogitsProcessorList(processors))
+    assert found == expected
+
+
+def test_samples_that_agree_so_far_are_computed_once():
+    """Eight greedy samples of two prompts: one token a prompt and step."""
+    net, read = model(), []
+    net.model.embed_tokens.register_forward_hook(lambda _, inputs, __: read.append(inputs[0].numel()))
+    prompts = [(5, 6, 7), (8, 9)]
+    found = write(net, prompts, [0, 1] * 8, config=config(False, ends=[VOCABULARY + 1]))
+    assert len(found) == 16
+    assert len(found[0]) == LIMIT
+    assert read == [5] + [2] * (LIMIT - 1)
