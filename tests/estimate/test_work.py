@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.estimate import SIZES, Transformer, given_lengths, known_size, read_model
-from rm_gallery.core.estimate.counts import forward_operations
+from rm_gallery.core.estimate.counts import forward_operations, seen
 from rm_gallery.core.estimate.memory import memory_of
 from rm_gallery.core.estimate.model import from_config
 from rm_gallery.core.estimate.work import evaluations, step_work, steps_of, trained_weights
@@ -165,36 +165,31 @@ def test_a_forward_and_a_backward_pass_are_what_torch_counts(eager, tiny_model):
 def test_a_group_that_shares_its_prompt_is_what_torch_counts(eager, tiny_model):
     import torch
 
-    from rm_gallery.core.models.prompts import distinct_prompts
-    from rm_gallery.core.models.shared_prefix import add_shared_prefix
+    from rm_gallery.core.models.scoring import add_scoring
 
     prompt, group, answer = 40, 3, 6
     size = read_model(str(tiny_model))
-    add_shared_prefix(eager)
+    add_scoring(eager)
     ids = torch.randint(0, size.vocabulary, (1, prompt)).repeat(group, 1)
-    prompts, rows = distinct_prompts(ids, torch.ones_like(ids))
-    completion = torch.randint(0, size.vocabulary, (group, answer))
+    answers = torch.arange(group * answer).view(group, answer)  # that have nothing in common
 
     def step() -> None:
         scores = eager(
-            prefix_rows=rows,
-            prompts=prompts,
-            completion_ids=completion,
-            completion_mask=torch.ones_like(completion),
+            prompt_ids=ids,
+            prompt_mask=torch.ones_like(ids),
+            answer_ids=answers,
+            answer_mask=torch.ones_like(answers),
             temperature=1.0,
         )
         scores.log_probs.sum().backward()
 
-    shape, later = size.shape, answer - 1
+    shape, nodes = size.shape, group * (answer - 1)
     ours = forward_operations(shape, prompt, group, answer)
-    # eager attention computes the whole rectangle, and the prompt's end is projected for each sample
-    hidden = (
-        prompt**2
-        + group * later * (prompt + later)
-        - (prompt * (prompt + 1) // 2 + group * (later * prompt + later * (later + 1) // 2))
-    )
-    extra = 4 * shape.attention_width * shape.layers * hidden + 2 * shape.head_weights * (group - 1)
-    assert counted(step) == pytest.approx(3 * (ours + extra), rel=2e-3)
+    # attention computes whole blocks, and in the backward pass once more; the prompt's end is projected for each sample
+    pair = 4 * shape.attention_width * shape.layers
+    blocks = pair * (prompt**2 + nodes * (prompt + nodes))
+    rest = ours - pair * seen(prompt, group, answer) + 2 * shape.head_weights * (group - 1)
+    assert counted(step) == pytest.approx(3 * rest + 4 * blocks, rel=2e-3)
     [update] = [
         w
         for w in step_work(

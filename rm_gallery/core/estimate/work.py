@@ -75,8 +75,8 @@ def step_work(config: TrainConfig, model: Transformer, lengths: Lengths, gpus: i
         forward = batch * expected_operations(model.shape, lengths)
         passes = [Work("log_probs", "forward", forward, passes=micro)] if config.loss.kl_coef else []
     elif config.method == "sft":
-        shares = config.model.shared_prefix and not config.model.gradient_checkpointing
-        forward = batch * _mean(model.shape, lengths.texts, 1, lengths.answer, every_token=not shares)
+        every = not config.model.shared_prefix
+        forward = batch * _mean(model.shape, lengths.texts, 1, lengths.answer, every_token=every)
         passes = []
     else:
         forward = batch * group_operations(config, model.shape, lengths)
