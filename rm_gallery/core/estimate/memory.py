@@ -80,12 +80,8 @@ def _activations(config: TrainConfig, model: Transformer, lengths: Lengths, gpus
     kept = float(tokens * model.layers * a_token)
     if checkpoints(config, model):
         kept = tokens * (4 * model.hidden * model.layers + a_token)
-    if config.method == "grpo" and shares_prompts(config):
-        # the prompt's keys and values, repeated for its answers and joined to theirs
-        kept += (
-            2 * prompts * n * (lengths.longest + lengths.answer) * 2 * model.kv_width * model.layers * number
-        )
-    if config.model.attention == "eager":
+    shares = config.method not in SCALAR and shares_prompts(config)  # attention is then our own
+    if config.model.attention == "eager" and not shares:
         kept += prompts * texts * copies * lengths.longest**2 * model.heads * model.layers * (number + 4)
     if config.method not in SCALAR:
         scored = prompts * (1 + behind)

@@ -24,7 +24,8 @@ class LocalJudge(ModelJudge):
         model: a transformers model, in evaluation mode, on its device.
         tokenizer: with a chat template.
         reasoning_model: render the chat template with `enable_thinking` on.
-        batch_size: texts written at once; a vote's samples count one by one, those of a question stay together.
+        batch_size: texts written at once. The samples of a vote stay together; they count one by one on a GPU, where each
+            costs as much as another question.
         batch_tokens: tokens encoded at once in mode `expected`.
         autocast: compute in this dtype over the model's own weights.
         fingerprint: tells the judge from another.
@@ -125,10 +126,11 @@ class LocalJudge(ModelJudge):
     ) -> Iterator[tuple[list[int], list[list[int]]]]:
         """(positions, the new tokens of each, `samples` rows a position, padded behind their end) in batches."""
         from rm_gallery.core.judge.sampling import draws
-        from rm_gallery.core.models.writing import write
+        from rm_gallery.core.models.writing import grows, write
 
         each = samples or 1
-        order, size = _batch_order(prompts), max(1, self.batch_size // each)
+        size = self.batch_size if grows(self.model) else max(1, self.batch_size // each)
+        order = _batch_order(prompts)
         # longest first: if memory does not suffice, that shows at once
         for batch in reversed([order[i : i + size] for i in range(0, len(order), size)]):
             asked = [prompts[i] for i in batch]

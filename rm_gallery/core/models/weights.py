@@ -119,20 +119,6 @@ def inner_model(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-@contextlib.contextmanager
-def decoding(model: Any) -> Iterator[None]:
-    """While a model generates: eager attention, which copies the cache for each head, gives way to PyTorch's own."""
-    model = inner_model(model)
-    eager = model.config._attn_implementation == "eager"
-    if eager:
-        model.set_attn_implementation("sdpa")
-    try:
-        yield
-    finally:
-        if eager:
-            model.set_attn_implementation("eager")
-
-
 def default_device() -> torch.device:
     """The first accelerator, else the CPU."""
     if torch.cuda.is_available():

@@ -24,9 +24,14 @@ from rm_gallery.core.models.forest import fits_forest, plant, read_tokens, spans
 from rm_gallery.core.models.prompts import lay_out
 from rm_gallery.core.models.shared_prefix import encode_prompts
 from rm_gallery.core.models.tree import Tree
-from rm_gallery.core.models.weights import decoding, inner_model
+from rm_gallery.core.models.weights import inner_model
 
 Tokens = tuple[int, ...]
+
+
+def grows(model: Any) -> bool:
+    """Whether the samples of a prompt cost what they differ in, and not each as much as one of another prompt."""
+    return inner_model(model).device.type == "cpu" and fits_forest(model)
 
 
 def write(
@@ -45,14 +50,13 @@ def write(
         "logits_processor": LogitsProcessorList() if processors is None else processors,
     }
     with torch.no_grad():
-        if device.type == "cpu" and fits_forest(model):
+        if grows(model):
             grow = functools.partial(_grow, prompts=prompts, rows=rows)
             output = model.generate(**asked, custom_generate=grow)
         else:
-            with decoding(model):
-                # all but the last token: `generate` takes the cache and goes on from there
-                cache, _ = encode_prompts(model, laid.without_last(), index)
-                output = model.generate(**asked, past_key_values=cache)
+            # all but the last token: `generate` takes the cache and goes on from there
+            cache, _ = encode_prompts(model, laid.without_last(), index)
+            output = model.generate(**asked, past_key_values=cache)
     written: list[list[int]] = output[:, laid.ids.size(1) :].tolist()
     return written
 

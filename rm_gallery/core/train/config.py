@@ -38,8 +38,7 @@ class ModelSection(_Section):
     dtype: Literal["float32", "bfloat16", "auto"] = "bfloat16"
     """Of the computation; `auto` is bfloat16 where the machine has units for it, else float32. The trained weights are kept in float32: tiny updates vanish in bfloat16."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] | None = None
-    """How attention is computed; null leaves the choice to transformers. `eager` is the fastest to train short prompts
-    with in bfloat16 on a CPU (sampling then takes `sdpa`), and holds the whole matrix of scores in memory."""
+    """How attention is computed where prompts are not shared; null leaves the choice to transformers."""
     gradient_checkpointing: bool = False
     shared_prefix: bool = True
     """Encode each distinct prompt once for its group of samples. False is plain TRL, the reference."""
