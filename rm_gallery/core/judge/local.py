@@ -66,7 +66,7 @@ class LocalJudge(ModelJudge):
     ) -> LocalJudge:
         """Load a folder or hub id. `reasoning_model` defaults to what the folder's card says.
 
-        `dtype` is that of the computation (`float32`, `bfloat16`, `auto`); on a CPU the weights stay in float32.
+        `dtype` is that of weights and computation: `float32`, `bfloat16`, `auto`.
 
         Raises:
             ConfigError: there is no model at `path`.
@@ -76,24 +76,20 @@ class LocalJudge(ModelJudge):
         from rm_gallery.core.tasks.saved import load_saved_task
 
         require("train", "torch", "transformers")
-        import torch
-
         from rm_gallery.core.models.weights import default_device, load_model, load_tokenizer, resolve_dtype
 
         saved = load_saved_task(path)
         if reasoning_model is None:
             reasoning_model = saved is not None and saved.reasoning_model
-        device = default_device()
         compute = resolve_dtype(dtype)
-        weights = torch.float32 if device.type == "cpu" else compute
-        model = load_model(path, dtype=weights, trust_remote_code=trust_remote_code).to(device).eval()
+        model = load_model(path, dtype=compute, trust_remote_code=trust_remote_code)
+        model = model.to(default_device()).eval()
         return cls(
             model,
             load_tokenizer(path, trust_remote_code=trust_remote_code),
             reasoning_model=reasoning_model,
             batch_size=batch_size,
             batch_tokens=batch_tokens,
-            autocast=None if compute == weights else compute,
             fingerprint=f"{model_fingerprint(path)} {compute} {reasoning_model}",
         )
 

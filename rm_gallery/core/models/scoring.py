@@ -174,19 +174,21 @@ def project_labels(
 def project_edges(head: Any, hidden: Tensor, tree: Tree) -> Tensor:
     """Log-probabilities (P, E) of the tree's edges behind each of P prompts, in float32.
 
-    `hidden` is (P, 1 + N, D): at the prompt's end, then at the tree's tokens. The head computes in its own dtype, also
-    under autocast: logits rounded to bfloat16 are a tenth apart, and verdicts would tie.
+    `hidden` is (P, 1 + N, D): at the prompt's end, then at the tree's tokens. The head computes in float32 whatever the
+    model does: logits rounded to bfloat16 are a tenth apart, and verdicts would tie.
     """
     sources = torch.tensor([1 + where for where, _ in tree.edges], device=hidden.device)
     labels = torch.tensor([token for _, token in tree.edges], device=hidden.device)
+    weight = head.weight.float()
+    bias = None if head.bias is None else head.bias.float()
 
     def chunk(h: Tensor) -> Tensor:
-        logits = head(h).float()
+        logits = torch.nn.functional.linear(h, weight, bias)
         found: Tensor = logits[:, sources, labels] - logits.logsumexp(-1)[:, sources]
         return found
 
     with torch.autocast(hidden.device.type, enabled=False):
-        pieces = hidden.to(head.weight.dtype).split(max(1, _TOKENS_PER_CHUNK // hidden.size(1)))
+        pieces = hidden.float().split(max(1, _TOKENS_PER_CHUNK // hidden.size(1)))
         if len(pieces) == 1 or not torch.is_grad_enabled():
             return torch.cat([chunk(piece) for piece in pieces])
         return torch.cat([checkpoint(chunk, piece, use_reentrant=False) for piece in pieces])
