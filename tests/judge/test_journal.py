@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.judge.answer import Answer
 from rm_gallery.core.judge.journal import Journal, ask_all
 from rm_gallery.core.tasks import MultiDimensionTask, PairwiseTask
@@ -71,39 +73,53 @@ def test_an_answer_comes_back_from_its_line(answer):
     assert Answer.from_dict(json.loads(json.dumps(answer.to_dict()))) == answer
 
 
+def ask_journalled(ask, questions, path, **options):
+    with closing(Journal(path)) as journal:
+        return ask_all(ask, questions, journal=journal, **options)
+
+
+def test_two_evaluations_do_not_write_to_one_journal(tmp_path):
+    """They would ask everything twice, and mix their lines."""
+    path = tmp_path / "out" / "judgments.jsonl"
+    with closing(Journal(path)), pytest.raises(ConfigError, match="written by another run: wait"):
+        Journal(path)
+    Journal(path).delete()
+    assert not path.exists()
+
+
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
     texts = ["x" * i for i in range(20)]
     questions = [asked(text) for text in texts]
     path = tmp_path / "judgments.jsonl"
     first, second = Lengths(dies_after=9), Lengths()
     with pytest.raises(KeyboardInterrupt):
-        ask_all(first, questions, journal=Journal(path))
+        ask_journalled(first, questions, path)
     assert len(first.seen) == 8
     path.write_text(path.read_text()[:-5])  # the last line was being written when the power failed
     counted = []
-    found = ask_all(second, questions, journal=Journal(path), progress=counted.append)
+    found = ask_journalled(second, questions, path, progress=counted.append)
     assert len(second.seen) == 13
     assert sum(counted) == 20
     assert found == ask_all(Lengths(), questions)
     third = Lengths()
-    assert ask_all(third, questions, journal=Journal(path)) == found
+    assert ask_journalled(third, questions, path) == found
     assert third.seen == []
 
 
 def test_what_failed_is_asked_again(tmp_path):
     questions = [asked("a"), asked("bb")]
     path = tmp_path / "judgments.jsonl"
-    assert ask_all(Lengths(fails="bb"), questions, journal=Journal(path))[1].problem == "failed: no route"
+    assert ask_journalled(Lengths(fails="bb"), questions, path)[1].problem == "failed: no route"
     again = Lengths()
-    assert ask_all(again, questions, journal=Journal(path))[1].verdict == 2
+    assert ask_journalled(again, questions, path)[1].verdict == 2
     assert again.seen == ["bb"]
 
 
 def test_another_judge_is_asked_anew(tmp_path):
     path = tmp_path / "judgments.jsonl"
-    ask_all(Lengths(), [asked("a")], identity="m", journal=Journal(path))
+    ask_journalled(Lengths(), [asked("a")], path, identity="m")
     other = Lengths()
-    ask_all(other, [asked("a")], identity="n", journal=Journal(path))
+    ask_journalled(other, [asked("a")], path, identity="n")
     assert other.seen == ["a"]
 
 

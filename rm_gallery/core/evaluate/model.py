@@ -218,11 +218,15 @@ def _ask(
     model: Candidate, task: Task[Any] | None, conversations: Sequence[Any], out: Path, settings: Settings
 ) -> tuple[list[Answer], Journal, dict[str, Any]]:
     """The answers, the journal that holds them until they are written, and how they were come by."""
-    ask, identity = model.open().asking(task, settings.how)
-    journal = Journal(out / JOURNAL)
-    start, known = time.perf_counter(), len(journal.answers)
-    with settings.progress(len(conversations)) as advance:
-        answers = ask_all(ask, conversations, identity=identity, journal=journal, progress=advance)
+    journal = Journal(out / JOURNAL)  # before the model is loaded: another evaluation may be writing there
+    try:
+        ask, identity = model.open().asking(task, settings.how)
+        start, known = time.perf_counter(), len(journal.answers)
+        with settings.progress(len(conversations)) as advance:
+            answers = ask_all(ask, conversations, identity=identity, journal=journal, progress=advance)
+    except BaseException:
+        journal.close()
+        raise
     return (
         answers,
         journal,

@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.judge.answer import FAILED, Answer, Conversation
+from rm_gallery.core.locks import lock
 
 Done = Callable[[dict[int, Answer]], None]
 
@@ -25,12 +27,21 @@ class Journal:
 
     A line cut short by a kill is ignored, so its question is asked again. The evaluation deletes the journal
     once `predictions.parquet` holds the same answers: kept, it would answer for a judge whose code has changed.
+
+    Until it is closed, no other process can have it. Raises `ConfigError` where one has.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.answers: dict[str, Answer] = {}
-        raw = path.read_bytes() if path.exists() else b""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("a", encoding="utf-8")
+        try:
+            lock(self._file, path, "wait for it, or name another folder")
+        except ConfigError:
+            self._file.close()
+            raise
+        raw = path.read_bytes()
         for line in raw.splitlines():
             try:
                 entry = json.loads(line)
@@ -41,21 +52,27 @@ class Journal:
 
     def add(self, answers: Mapping[str, Answer]) -> None:
         """Record answers by key; they are on the disk when this returns. A failed one is left to be asked again."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         lines = [
             json.dumps({"key": key, "answer": answer.to_dict()}) + "\n"
             for key, answer in answers.items()
             if not answer.problem.startswith(FAILED)
         ]
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(("\n" if self._torn else "") + "".join(lines))
-            file.flush()
-            os.fsync(file.fileno())
+        self._file.write(("\n" if self._torn else "") + "".join(lines))
+        self._file.flush()
+        os.fsync(self._file.fileno())
         self._torn = False
         self.answers.update(answers)
 
+    def close(self) -> None:
+        """An empty one leaves no file."""
+        if not self.answers and self.path.exists() and not self.path.stat().st_size:
+            self.path.unlink()
+        self._file.close()
+
     def delete(self) -> None:
+        """Close it too."""
         self.path.unlink(missing_ok=True)
+        self.close()
 
 
 def ask_all(

@@ -14,6 +14,7 @@ from typing import IO
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.graders import GraderError, GraderResult, result_to_json
 from rm_gallery.core.graders.result import result_from_fields
+from rm_gallery.core.locks import lock
 
 ANSWERED = frozenset({"unparsable", "unfinished", "invalid_output", "overlong"})
 """The kinds of a `GraderError` that are what the judge answered. A judge asked until it suits has another invalid rate."""
@@ -107,7 +108,7 @@ class GradingJournal:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         file = self.path.open("a+b", buffering=0)
         try:
-            _lock(file, self.path)
+            lock(file, self.path, "wait for it, or give this one a journal of its own")
             file.seek(0)
             start = file.read(len(_START)) or b""
             if not _START.startswith(start):
@@ -156,18 +157,3 @@ def _read(line: bytes) -> GraderResult:
     fields = json.loads(line)
     del fields["key"], fields["grader"]
     return result_from_fields(fields)
-
-
-def _lock(file: IO[bytes], path: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows: nothing keeps two runs apart there
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ConfigError(
-            f"{path} is written by another run: wait for it, or give this one a journal of its own"
-        ) from None
-    except OSError:
-        return  # a file system without locks
