@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jinja2
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rm_gallery.core.serve.errors import Refusal
@@ -72,6 +72,7 @@ def test_conversation_and_response_come_back(family, messages, response, padding
 
 
 @given(TEXT, TEXT)
+@example("s", "0")  # within the token in front
 def test_a_prompt_without_markup_is_one_turn(prompt, response):
     item = parted(f"<s>{prompt}{response}</s></s>", prompt)
     assert [(turn.role, turn.content) for turn in item.messages] == [("user", prompt)]
@@ -98,6 +99,7 @@ def test_parting_takes_time_linear_in_the_text():
     """Megabytes of spaces and of padding: a pattern that goes back and forth would take hours."""
     spaces, padding = " " * 2_000_000, "<pad>" * 20_000
     assert parted(f"q{spaces}{padding}", "q").response == ""
+    assert parted(f"{padding}p{spaces}", "p").response == spaces
     assert turns(spaces + "<|im_start|>user\n" + spaces) == turns("<|im_start|>user\n" + spaces)
     assert turns("<|im_start|>" * 100_000) == []
 

@@ -24,6 +24,7 @@ from rm_gallery.core.serve.schemas import Score, ScoreItem, Text, Turn
 PATH = "/get_reward"
 
 _SPECIAL = r"(?:<\|[^<>|\s]{1,40}\|>|<｜[^<>｜\s]{1,40}｜>|</?s>|<bos>|<eos>|<pad>|<end_of_turn>)"
+_ANY = re.compile(_SPECIAL)
 _LAST = re.compile(rf"{_SPECIAL}\Z")
 _ONLY = re.compile(rf"(?:\s*{_SPECIAL})*\s*")
 _LONGEST = 64
@@ -90,10 +91,10 @@ def items(request: RewardRequest) -> list[ScoreItem]:
 def parted(query: str, prompt: str | None, number: int = 0) -> ScoreItem:
     """The conversation and the response in one sequence."""
     if prompt:
-        before, found, response = query.partition(prompt)
-        if found and _ONLY.fullmatch(before):  # a tokenizer may have put its own token in front
+        start = _behind_tokens(query, prompt)
+        if start is not None:  # a tokenizer may have put its own token in front
             said = turns(prompt, begun=True) or [Turn(role="user", content=prompt)]
-            return ScoreItem(messages=said, response=_clean(response))
+            return ScoreItem(messages=said, response=_clean(query[start + len(prompt) :]))
     said = turns(query)
     if len(said) > 1 and said[-1].role == "assistant":
         return ScoreItem(messages=said[:-1], response=said[-1].content)
@@ -103,6 +104,19 @@ def parted(query: str, prompt: str | None, number: int = 0) -> ScoreItem:
         f"Gemma): where its response begins cannot be told",
         param=f"query.{number}",
     )
+
+
+def _behind_tokens(query: str, prompt: str) -> int | None:
+    """Where the prompt begins behind nothing but special tokens; not within one, as the prompt "s" in "<s>s"."""
+    leading = _ONLY.match(query)
+    end = leading.end() if leading else 0
+    inside = {at for token in _ANY.finditer(query, 0, end) for at in range(token.start() + 1, token.end())}
+    start = query.find(prompt)
+    while 0 <= start <= end:
+        if start not in inside:
+            return start
+        start = query.find(prompt, start + 1)
+    return None
 
 
 def turns(text: str, *, begun: bool = False) -> list[Turn]:
