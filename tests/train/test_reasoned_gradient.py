@@ -136,7 +136,7 @@ def test_the_expectation_of_the_estimate_is_the_gradient_of_the_expectation(seed
     with torch.no_grad():
         alone = torch.stack([log_prob(model, PROMPT, z.tokens).exp() for z in all_reasonings()])
     direct = alone.double() @ torch.stack(halves)
-    assert 0.05 < float((true - direct).norm() / true.norm())
+    assert float((true - direct).norm() / true.norm()) > 0.05
 
 
 def plain_answers(model) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -248,7 +248,9 @@ def test_the_loss_is_the_documented_one(by_std: bool) -> None:
             total = total + 0.3 * (d.exp() - d - 1)
             at += 1
         clipped.append(sum(shares) / len(shares))
-        total = total - values[i] / deviation + 0.3 * kls[i]
+        # the division is of what it teaches: the loss that is logged holds the reward itself
+        value = values[i].detach()
+        total = total - value - (values[i] - value) / deviation + 0.3 * kls[i]
     (total / 6).backward()
     assert 0 < sum(clipped) < 6, "some ratios are clipped"
     torch.testing.assert_close(loss, total.detach() / 6, check_dtype=False)

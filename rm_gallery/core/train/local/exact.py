@@ -40,6 +40,7 @@ from rm_gallery.core.train.run_folder import RunFolder
 
 logger = logging.getLogger("rm_gallery.train")
 
+_NO_TREE = Tree()
 FAINT = 0.01
 """Of the legal verdicts' mass: with less, the expected reward hardly moves."""
 
@@ -146,7 +147,7 @@ class ExactTrainer(HeldOutMixin, Trainer):
     advice = "start from a model that keeps to the format (method sft), or use reward.name log_score"
 
     def __init__(
-        self, *args: Any, objective: Objective, tree: Tree = Tree(), reference: Any = None, **kwargs: Any
+        self, *args: Any, objective: Objective, tree: Tree = _NO_TREE, reference: Any = None, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:

@@ -73,7 +73,9 @@ class ReasonedLoss:
         ratio = (token - (token.detach() if old is None else old.double())).exp()
         a = advantage[owner]
         policy = torch.minimum(ratio * a, ratio.clamp(1 - self.clip, 1 + self.clip) * a)
-        loss = -(per_sample(policy) + weight * outcome["reward"]).mean()
+        reward = outcome["reward"]
+        paid = reward.detach() + weight * (reward - reward.detach())  # the weight is of its gradient
+        loss = -(per_sample(policy) + paid).mean()
         figures = {**outcome, "entropy": outcome["entropy"] + per_sample(found.entropy)}
         if reference is not None:
             d = reference.tokens.double() - token
