@@ -251,9 +251,9 @@ def test_training_counts_what_the_judge_earns_at_use(started, tmp_path):
 )
 def test_a_run_learns_and_has_the_files_and_figures_of_the_other_methods(started, tmp_path, sections):
     train = {
-        "max_steps": 24,
+        "max_steps": 20,
         "learning_rate": 3e-3,
-        "eval_every": 24,
+        "eval_every": 20,
         "mini_batch_size": 4,
         "micro_batch_size": 2,
     }
