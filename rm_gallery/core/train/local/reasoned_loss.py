@@ -7,9 +7,9 @@ J(x) = E_z[V(z)], and its gradient
     ∇J = E_z[ V(z) ∇ log p(z) + ∇V(z) ]
 
 The mean over the samples of A_i ∇ log p(z_i) + ∇V_i is an estimate of it without bias, where A_i = V_i less the mean V of
-the *other* samples: n / (n - 1) times V_i less the mean of all. It is GRPO's estimate with the verdict integrated out
-(Rao and Blackwell), and so of no more variance. Both terms are sums over a sample and means over samples: they would not
-fit together were the first divided by the number of tokens.
+the *other* samples: n / (n - 1) times V_i less the mean of all. It is what GRPO estimates with that baseline, the verdict
+integrated out (Rao and Blackwell), so that its variance is not above that of whole answers. Both terms are sums over a
+sample and means over samples: they would not fit together were the first divided by the number of tokens.
 """
 
 from __future__ import annotations
