@@ -137,10 +137,13 @@ def test_there_must_be_room_for_a_reasoning():
 
 @pytest.fixture(scope="module")
 def started(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model after a supervised start with reasonings, some right."""
     torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("started")
-    settings = thinking(tiny_model, folder, method="sft", train={"max_steps": 80, "learning_rate": 1e-2})
+    return start(tiny_model, tmp_path_factory.mktemp("started"))
+
+
+def start(model: Path, folder: Path) -> Path:
+    """The tiny model after a supervised start with reasonings."""
+    settings = thinking(model, folder, method="sft", train={"max_steps": 80, "learning_rate": 1e-2})
     lines = []
     for i, line in enumerate((folder / "train.jsonl").read_text().splitlines()):
         lines.append(json.dumps({**json.loads(line), "reasoning": "ab"[i % 2] * (1 + i % 2)}) + "\n")

@@ -110,11 +110,11 @@ def _sums(head: Any, hidden: Tensor, labels: Tensor, paths: Sequence[Sequence[Se
     log_probs, _ = _edges(head, hidden, labels, [edge for path in flat for edge in path])
     blank = torch.cat([log_probs.double(), log_probs.new_zeros(1, dtype=torch.float64)])
     width = max(map(len, flat))
-    places, at = torch.full((len(flat), width), len(log_probs), device=hidden.device), 0
+    places, at = torch.full((len(flat), width), len(log_probs)), 0
     for row, path in enumerate(flat):
         places[row, : len(path)] = torch.arange(at, at + len(path))
         at += len(path)
-    return blank.index_select(0, places.flatten()).view(len(paths), -1, width).sum(-1)
+    return blank.index_select(0, places.flatten().to(blank.device)).view(len(paths), -1, width).sum(-1)
 
 
 def add_reasonings(model: Any) -> None:
