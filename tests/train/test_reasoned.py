@@ -278,6 +278,18 @@ def test_a_run_learns_and_has_the_files_and_figures_of_the_other_methods(started
     ).is_file()
 
 
+def test_bfloat16_computes_over_float32_weights(started, tmp_path):
+    lines = {}
+    for dtype in ("float32", "bfloat16"):
+        settings = thinking(started, tmp_path, model={"dtype": dtype}, train={"max_steps": 2})
+        run = train_local(check_config(settings), path=tmp_path / dtype).run
+        assert load_model(run.latest).dtype == torch.float32
+        lines[dtype] = records(run.path, "train")
+    assert lines["bfloat16"][0]["parse_rate"] > 0.2
+    assert lines["bfloat16"][1]["reward/mean"] != lines["float32"][1]["reward/mean"]
+    assert lines["bfloat16"][1]["reward/mean"] == pytest.approx(lines["float32"][1]["reward/mean"], abs=0.3)
+
+
 def test_a_killed_run_resumes_to_the_metrics_of_an_unbroken_one(started, tmp_path):
     train = {"mini_batch_size": 4, "max_steps": 8, "eval_every": 4, "save_every": 2}
     settings = thinking(started, tmp_path, train=train)
