@@ -25,6 +25,7 @@ from rm_gallery.core.estimate import (
     read_lengths,
 )
 from rm_gallery.core.estimate.rates import Rates
+from rm_gallery.core.estimate.work import step_work
 from tests.conftest import ROOT
 from tests.estimate.runs import SMALL, config, write_rows, write_run
 
@@ -212,6 +213,22 @@ def test_a_judge_that_reasons_writes_as_much_as_it_may_unless_it_is_said(tmp_pat
     assert found.tree is None
     assert any("the most" in note for note in found.notes)
     assert read_lengths(settings, answer=90).answer == 90
+
+
+def test_exact_of_a_judge_that_reasons_costs_grpos_samples_and_the_verdicts_behind_each(tmp_path):
+    file = write_rows(tmp_path / "rows.jsonl", 4)
+    works, lengths = {}, {}
+    for method in ("grpo", "exact"):
+        settings = config(
+            method=method, prompt__think=True, data__train=str(file), rollout__max_response_length=200
+        )
+        lengths[method] = read_lengths(settings)
+        works[method] = {work.phase: work for work in step_work(settings, SMALL, lengths[method])}
+    assert works["exact"].keys() == works["grpo"].keys()
+    assert works["exact"]["decode"] == works["grpo"]["decode"]
+    assert lengths["exact"].tree is None, "at use there is no mode expected"
+    share = works["exact"]["update"].operations / works["grpo"]["update"].operations
+    assert 1 < share < 1 + 2 * lengths["exact"].behind / 200
 
 
 def test_nothing_of_it_imports_torch():

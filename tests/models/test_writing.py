@@ -84,6 +84,26 @@ def test_the_same_seed_writes_the_same_tokens(way, stem, tails, data, kind, samp
     assert found == expected
 
 
+def test_rows_also_end_where_they_are_told_to(way):
+    """By their own tokens alone, whatever the prompt holds."""
+    net, prompts, rows = model("llama"), [(5, 6, 7, 9), (9, 9)], [0, 1] * 8
+    asked = config(True, ends=[VOCABULARY + 1])
+    torch.manual_seed(0)
+    whole = write(net, prompts, rows, config=asked)
+    torch.manual_seed(0)
+    cut = write(net, prompts, rows, config=asked, until=lambda tokens: tokens[-1] % 3 == 0)
+    places = [next((i for i, token in enumerate(row) if token % 3 == 0), LIMIT) for row in whole]
+    assert len(set(places)) > 2
+    first = [row[: place + 1] for row, place in zip(whole, places, strict=True)]
+    # what is drawn after one row has ended depends on the other rows
+    earliest = min(places)
+    for row, other, place in zip(cut, first, places, strict=True):
+        assert row[: earliest + 1] == other[: earliest + 1]
+        own = next((i for i, token in enumerate(row) if token % 3 == 0), len(row))
+        assert set(row[own + 1 :]) <= {PAD}
+        assert place > earliest or own == earliest
+
+
 def test_samples_that_agree_so_far_are_computed_once():
     """Eight greedy samples of two prompts: one token a prompt and step."""
     net, read = model(), []

@@ -16,6 +16,7 @@ from tests.train.exact_parts import settings_for
 from tests.train.scalar_runs import comparable, write_pairs, write_ratings
 from tests.train.scalar_runs import records as read_records
 from tests.train.test_local_grpo import write_rows
+from tests.train.test_reasoned import start, thinking
 
 pytestmark = pytest.mark.slow
 
@@ -109,10 +110,14 @@ def test_two_processes_train_a_scalar_model_as_one_does(tiny_model, tmp_path, me
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_two_processes_train_the_exact_objective_as_one_does(tiny_model, tmp_path):
+@pytest.mark.parametrize("reasons", [False, True])
+def test_two_processes_train_the_exact_objective_as_one_does(tiny_model, tmp_path, reasons):
     """By the log score, which an untrained model learns by: its gradients are not zero."""
     train = {"max_steps": 3, "micro_batch_size": 2, "eval_every": 2, "learning_rate": 1e-3}
     config = settings_for(tiny_model, tmp_path, train=train, reward={"name": "log_score"})
+    if reasons:
+        (tmp_path / "start").mkdir()
+        config = thinking(start(tiny_model, tmp_path / "start"), tmp_path, train=train)
     done = launch(config, tmp_path)
     assert done.stdout.count("Trained 3 steps") == 1
     alone = train_local(check_config(config), path=tmp_path / "alone").run.path

@@ -278,8 +278,6 @@ def test_a_faint_format_is_said_in_the_log(tiny_model, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("sections", "said"),
     [
-        ({"prompt": {"think": True}}, "reasons first: set prompt.think and model.reasoning_model to false"),
-        ({"model": {"reasoning_model": True}}, "reasons first"),
         ({"rollout": {"temperature": 0.7}}, r"leave rollout\.temperature at 1"),
         ({"model": {"shared_prefix": False}}, r"leave model\.shared_prefix at true"),
         ({"reward": {"name": "preference"}}, "cannot score this task's verdicts"),

@@ -39,6 +39,7 @@ class Lengths:
         answer: of an answer with the end of its turn; 0 of a scalar model.
         tree: tokens that all legal verdicts together put behind a prompt; None where they cannot all be weighed.
         longest: of a text.
+        behind: tokens that all legal verdicts together put behind a reasoning, of `exact`.
         notes: sentences on where the lengths are from.
     """
 
@@ -49,6 +50,7 @@ class Lengths:
     tree: int | None
     longest: int
     notes: tuple[str, ...] = ()
+    behind: int = 0
 
     @property
     def mean(self) -> float:
@@ -104,7 +106,9 @@ def read_lengths(
     tokens, tree, said = _answer(config, task, counter, examples)
     if answer is not None:
         tokens, said = answer, []
-    return replace(found, answer=tokens, tree=tree, notes=(*notes, *said))
+    # of `exact`, which refuses verdicts that are many; at use a reasoning is followed by one verdict
+    behind = _tree(task, counter) if config.method == "exact" and tree is None else 0
+    return replace(found, answer=tokens, tree=tree, behind=behind, notes=(*notes, *said))
 
 
 @dataclass(frozen=True)
@@ -201,20 +205,20 @@ def _answer(
             f"the verdicts of task {task.name} are too many to list: say how long one is, --response N"
         )
     verdict = 1 + round(sum(map(counter.raw, texts)) / len(texts))  # and the end of the turn
-    tree = None
-    if few and not reasons:
-        tree = (
-            len(texts) * (verdict - 1)
-            if counter.asker is None
-            else len(counter.asker.verdict_tree(task).tokens)
-        )
     if not reasons:
-        return verdict, tree, []
+        return verdict, _tree(task, counter) if few else None, []
     limit = config.rollout.max_response_length
     if config.method == "sft" and (found := _reasonings(config, counter.raw, examples)):
         return verdict + round(sum(found) / len(found)), None, []
     said = f"answers are taken to be {limit:,} tokens, rollout.max_response_length: the most; --response N says how long"
     return limit, None, [said]
+
+
+def _tree(task: Task[Any], counter: _Counter) -> int:
+    """Tokens of all legal verdicts together."""
+    if counter.asker is None:
+        return sum(counter.raw(task.format(verdict)) for verdict in task.verdicts())
+    return len(counter.asker.verdict_tree(task).tokens)
 
 
 def _reasonings(config: TrainConfig, count: Callable[[str], int], examples: Sequence[Any]) -> list[int]:

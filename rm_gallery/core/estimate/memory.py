@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from rm_gallery.core.estimate.lengths import SCALAR, Lengths
 from rm_gallery.core.estimate.machine import Range
 from rm_gallery.core.estimate.model import Transformer
-from rm_gallery.core.estimate.work import bytes_per_number, checkpoints, shares_prompts, trained_weights
+from rm_gallery.core.estimate.work import (
+    bytes_per_number,
+    checkpoints,
+    samples,
+    shares_prompts,
+    trained_weights,
+)
 from rm_gallery.core.train.config import TrainConfig
 
 GIB = 2**30
@@ -49,8 +55,8 @@ def memory_of(config: TrainConfig, model: Transformer, lengths: Lengths, gpus: i
     fixed = sum(parts.values())
     parts["activations"] = activations = _activations(config, model, lengths, gpus)
     cache = 0.0
-    if config.method == "grpo":
-        answers = config.train.batch_size * config.rollout.n / gpus
+    if samples(config):
+        answers = config.train.batch_size * samples(config) / gpus
         width = 2 * model.kv_width * model.layers * number
         parts["cache of sampling"] = cache = answers * (lengths.longest + lengths.answer) * width
     largest = max(activations, cache)
@@ -68,10 +74,12 @@ def _activations(config: TrainConfig, model: Transformer, lengths: Lengths, gpus
         1,
         config.micro_batch_size // gpus if config.train.micro_batch_size is None else config.micro_batch_size,
     )
-    n = config.rollout.n if config.method == "grpo" else 1
+    n = samples(config) or 1
     copies = n if config.method == "grpo" and not shares_prompts(config) else 1
     texts = 2 if config.method == "bradley_terry" else 1
-    behind = lengths.tree or 0 if config.method == "exact" else n * max(0, lengths.answer - 1)
+    behind = n * (max(0, lengths.answer - 1) + lengths.behind)
+    if config.method == "exact" and not samples(config):
+        behind = lengths.tree or 0
     tokens = prompts * (texts * copies * lengths.longest + behind)
     wide = (4 if model.gated else 2) * model.intermediate
     if config.engine == "verl" and config.train.micro_batch_size is None:

@@ -22,7 +22,7 @@ from rm_gallery.core.estimate.machine import (
     Range,
 )
 from rm_gallery.core.estimate.model import Transformer, read_model
-from rm_gallery.core.estimate.work import Work, step_work
+from rm_gallery.core.estimate.work import Work, samples, step_work
 from rm_gallery.core.train.config import TrainConfig, check_config
 from rm_gallery.core.train.log import read_log
 from rm_gallery.core.yaml_config import read_yaml
@@ -153,16 +153,14 @@ class Run:
         place = str(saved) if (saved / "config.json").is_file() else config.model.path
         model = read_model(place, trust_remote_code=config.model.trust_remote_code)
         here = config.model_copy(update={"model": config.model.model_copy(update={"path": place})})
-        answer = 0
-        tree = None
+        said = given_lengths(1, 1, 0)
         if config.method not in ("bradley_terry", "regression"):
-            found = read_lengths(here, rows=1, prompt=1)
-            answer, tree = found.answer, found.tree
+            said = read_lengths(here, rows=1, prompt=1)
         steps = []
         for record in read_log(path / "metrics.jsonl"):
             if record.get("split", "train") != "train" or not record.get("tokens_per_second"):
                 continue
-            lengths = _lengths(config, record, answer, tree)
+            lengths = _lengths(config, record, said)
             steps.append(Timed(record["step"], lengths.mean, step_work(config, model, lengths), record))
         if not steps:
             raise DataError(f"{path / 'metrics.jsonl'} has no step with timing_s/step and tokens_per_second")
@@ -173,17 +171,19 @@ class Run:
         return replace(self, steps=steps)
 
 
-def _lengths(config: TrainConfig, record: Mapping[str, Any], answer: int, tree: int | None) -> Lengths:
-    """Of a step, from the tokens that it counted."""
+def _lengths(config: TrainConfig, record: Mapping[str, Any], said: Lengths) -> Lengths:
+    """Of a step, from the tokens that it counted; what it did not count is as `said`."""
+    answer = said.answer
     tokens = record["tokens_per_second"] * record["timing_s/step"] / config.train.batch_size
-    if config.method == "grpo":
+    if samples(config):
         answer = max(1, round(record["response_length/mean"]))
         tokens = tokens / config.rollout.n - answer
     elif config.method == "sft":
         tokens -= answer
     elif config.method == "bradley_terry":
         tokens /= 2
-    return given_lengths(config.train.batch_size, max(1, round(tokens)), answer, tree=tree)
+    found = given_lengths(config.train.batch_size, max(1, round(tokens)), answer, tree=said.tree)
+    return replace(found, behind=said.behind)
 
 
 def rates_from(run: Run, otherwise: Rates | None = None) -> Rates:

@@ -9,6 +9,7 @@ from rm_gallery.core.estimate.machine import Range
 from rm_gallery.core.estimate.memory import GIB
 from rm_gallery.core.estimate.plan import Estimate, Judging, cost
 from rm_gallery.core.estimate.rates import Rates
+from rm_gallery.core.estimate.work import samples
 from rm_gallery.core.train.config import TrainConfig
 
 _UNITS = (("d", 86400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0), ("ms", 0.001))
@@ -24,7 +25,8 @@ def training_view(
     room: float | None,
 ) -> str:
     """What a run takes. `room` is the memory of one device, where it is known."""
-    n = f" x {config.rollout.n} answers" if config.method == "grpo" else ""
+    written = "answers" if config.method == "grpo" else "reasonings"
+    n = f" x {samples(config)} {written}" if samples(config) else ""
     unit = (
         "pairs"
         if config.method == "bradley_terry"

@@ -71,7 +71,7 @@ def step_work(config: TrainConfig, model: Transformer, lengths: Lengths, gpus: i
         texts = batch * (2 if config.method == "bradley_terry" else 1)
         forward = texts * _mean(model.without_head, lengths.texts, 1, 1)
         passes: list[Work] = []
-    elif config.method == "exact":
+    elif config.method == "exact" and not samples(config):
         forward = batch * expected_operations(model.shape, lengths)
         passes = [Work("log_probs", "forward", forward, passes=micro)] if config.loss.kl_coef else []
     elif config.method == "sft":
@@ -98,6 +98,12 @@ def step_work(config: TrainConfig, model: Transformer, lengths: Lengths, gpus: i
     ]
 
 
+def samples(config: TrainConfig) -> int:
+    """What is written to each prompt: answers, or of `exact` the reasonings of a judge that reasons; else nothing."""
+    reasons = config.think or config.model.reasoning_model
+    return config.rollout.n if config.method == "grpo" or (config.method == "exact" and reasons) else 0
+
+
 def shares_prompts(config: TrainConfig) -> bool:
     """Whether the samples of a prompt encode it once, scored and trained. verl does not share there."""
     return config.engine == "local" and config.model.shared_prefix
@@ -106,8 +112,11 @@ def shares_prompts(config: TrainConfig) -> bool:
 def group_operations(config: TrainConfig, shape: Shape, lengths: Lengths) -> float:
     """Forward, over one prompt and its samples."""
     n = config.rollout.n
+    # of `exact`: all verdicts behind each reasoning
+    more = 2.0 * (shape.layer_weights + shape.head_weights)
+    more += 4 * shape.attention_width * shape.layers * (lengths.mean + lengths.answer)
     if shares_prompts(config):
-        return _mean(shape, lengths.texts, n, lengths.answer)
+        return _mean(shape, lengths.texts, n, lengths.answer) + n * lengths.behind * more
     return n * _mean(shape, lengths.texts, 1, lengths.answer)
 
 

@@ -15,7 +15,7 @@ from rm_gallery.core.judge.answer import FAILED, MODES, Answer, Conversation, Mo
 from rm_gallery.core.judge.read import overlong, read, tally, weigh
 from rm_gallery.core.models.tree import Tree
 from rm_gallery.core.tasks.base import Task
-from rm_gallery.core.templates.base import opening
+from rm_gallery.core.templates.base import opening, reasoned
 
 _PROBE = "=answer="
 
@@ -192,9 +192,32 @@ class ModelJudge(ABC):
 
     def verdict_tree(self, task: Task[Any]) -> Tree:
         """The canonical texts of the legal verdicts, each with the end of the turn."""
+        return Tree.of(self._encode(self._verdicts(task)))
+
+    def verdicts_behind(self, task: Task[Any], end: str) -> list[list[int]]:
+        """As `verdict_tree`, the texts' tokens, behind a reasoning whose text ends with `end`: its closing tag, and what
+        its last token has beside that."""
+        texts = [reasoned(end, text, own=self.reasons_by_itself) for text in self._verdicts(task)]
+        [before] = self._encode([end])
+        # in place, for some tokenizers put a space before every text; alone where the tag's end and what follows are one
+        placed = self._encode([end + text for text in texts])
+        return [
+            whole[len(before) :] if whole[: len(before)] == before else text
+            for whole, text in zip(placed, self._encode(texts), strict=True)
+        ]
+
+    @property
+    def reasons_by_itself(self) -> bool:
+        """Whether a reasoning is not asked for in the prompt."""
+        return self.reasoning_model or bool(self.opening)
+
+    def _verdicts(self, task: Task[Any]) -> list[str]:
         end = self._end_of_turn()
-        texts = [task.format(verdict) + end for verdict in task.verdicts()]
-        return Tree.of(self.tokenizer(texts, add_special_tokens=False)["input_ids"])
+        return [task.format(verdict) + end for verdict in task.verdicts()]
+
+    def _encode(self, texts: list[str]) -> list[list[int]]:
+        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        return ids
 
     def _check(self, task: Task[Any], mode: Mode) -> None:
         if mode not in self.modes:

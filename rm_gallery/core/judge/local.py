@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,8 +98,7 @@ class LocalJudge(ModelJudge):
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
     def complete(self, prompts: Sequence[Tokens], *, max_new_tokens: int) -> Iterator[dict[int, Written]]:
-        end = self._plain(max_new_tokens).eos_token_id
-        ends = set(end) if isinstance(end, list) else {end}
+        ends = self.ends
         for batch, rows in self._decode(prompts, max_new_tokens=max_new_tokens, samples=None, seed=0):
             found = {}
             for i, row, text in zip(
@@ -108,6 +107,30 @@ class LocalJudge(ModelJudge):
                 length = next((n for n, token in enumerate(row, start=1) if token in ends), None)
                 found[i] = Written(text, length or len(row), length is not None)
             yield found
+
+    def sample(
+        self,
+        prompts: Sequence[Tokens],
+        *,
+        samples: int,
+        max_new_tokens: int,
+        seed: int,
+        until: Callable[[Sequence[int]], bool],
+    ) -> list[list[list[int]]]:
+        """For each of distinct prompts the tokens of its samples, as a vote draws them, padded behind their end: that of
+        the turn, or where `until` is true."""
+        found: dict[int, list[list[int]]] = {}
+        for batch, rows in self._decode(
+            prompts, max_new_tokens=max_new_tokens, samples=samples, seed=seed, until=until
+        ):
+            found |= {i: rows[n * samples : (n + 1) * samples] for n, i in enumerate(batch)}
+        return [found[i] for i in range(len(prompts))]
+
+    @property
+    def ends(self) -> set[int]:
+        """The tokens that end a turn."""
+        end = self._plain(1).eos_token_id
+        return set(end) if isinstance(end, list) else {end}
 
     def _write(
         self, prompts: Sequence[Tokens], *, max_new_tokens: int, samples: int | None, seed: int
@@ -118,7 +141,13 @@ class LocalJudge(ModelJudge):
             yield {i: texts[n * each : (n + 1) * each] for n, i in enumerate(batch)}
 
     def _decode(
-        self, prompts: Sequence[Tokens], *, max_new_tokens: int, samples: int | None, seed: int
+        self,
+        prompts: Sequence[Tokens],
+        *,
+        max_new_tokens: int,
+        samples: int | None,
+        seed: int,
+        until: Callable[[Sequence[int]], bool] | None = None,
     ) -> Iterator[tuple[list[int], list[list[int]]]]:
         """(positions, the new tokens of each, `samples` rows a position, padded behind their end) in batches."""
         from rm_gallery.core.judge.sampling import draws
@@ -137,6 +166,7 @@ class LocalJudge(ModelJudge):
                     [row for row in range(len(asked)) for _ in range(each)],
                     config=self._plain(max_new_tokens),
                     processors=draws(asked, samples, max_new_tokens, seed),
+                    until=until,
                 )
             yield batch, written
 

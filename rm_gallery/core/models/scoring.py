@@ -124,23 +124,37 @@ def _read_forest(
     for row, prompt in enumerate(rows):
         members[prompt].append(row)
     trees = [Tree.of([answers[row] for row in each]) for each in members]
-    forest = plant(prompts, trees, device=answer_ids.device)
+    hidden, labels, starts = read_trees(model, prompts, trees)
+    places = torch.full(answer_ids.shape, -1, dtype=torch.long)
+    for each, tree, start in zip(members, trees, starts, strict=True):
+        for row, path in zip(each, tree.paths, strict=True):
+            places[row, : len(path)] = torch.tensor(path, dtype=torch.long) + start
+    return Read(hidden, labels, places.to(hidden.device))
+
+
+def read_trees(
+    model: Any, prompts: Sequence[tuple[int, ...]], trees: Sequence[Tree]
+) -> tuple[Tensor, Tensor, list[int]]:
+    """(hidden states (E, D) where the E edges of all trees are predicted, their tokens (E,), where each tree's begin).
+
+    The prompts are distinct and sorted, with a tree behind each.
+    """
+    device = inner_model(model).device
+    forest = plant(prompts, trees, device=device)
     hidden = encode_forest(model, forest)
     sources: list[int] = []
     labels: list[int] = []
-    places = torch.full(answer_ids.shape, -1, dtype=torch.long)
-    for each, tree, end, nodes in zip(members, trees, forest.ends.tolist(), forest.nodes, strict=True):
+    starts: list[int] = []
+    for tree, end, nodes in zip(trees, forest.ends.tolist(), forest.nodes, strict=True):
         where = [*nodes.tolist(), end]  # END is -1
         assert END == -1
-        for row, path in zip(each, tree.paths, strict=True):
-            places[row, : len(path)] = torch.tensor(path, dtype=torch.long) + len(labels)
+        starts.append(len(labels))
         sources += [where[node] for node, _ in tree.edges]
         labels += [token for _, token in tree.edges]
-    device = hidden.device
-    return Read(
+    return (
         hidden.index_select(0, torch.tensor(sources, dtype=torch.long, device=device)),
         torch.tensor(labels, dtype=torch.long, device=device),
-        places.to(device),
+        starts,
     )
 
 

@@ -12,12 +12,12 @@ Elsewhere, and where attention is not the plain one, the prompt's cache is repea
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
-from transformers import DynamicCache, LogitsProcessorList
+from transformers import DynamicCache, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from rm_gallery.core.models.block_attention import Block, Span
 from rm_gallery.core.models.forest import fits_forest, plant, read_tokens, spans_of
@@ -35,11 +35,18 @@ def grows(model: Any) -> bool:
 
 
 def write(
-    model: Any, prompts: Sequence[Tokens], rows: Sequence[int], *, config: Any, processors: Any = None
+    model: Any,
+    prompts: Sequence[Tokens],
+    rows: Sequence[int],
+    *,
+    config: Any,
+    processors: Any = None,
+    until: Callable[[Sequence[int]], bool] | None = None,
 ) -> list[list[int]]:
     """The tokens that `model` writes behind `prompts[row]` for each of `rows`, padded behind their end.
 
-    `config` is transformers' `GenerationConfig`, `processors` its `LogitsProcessorList`.
+    `config` is transformers' `GenerationConfig`, `processors` its `LogitsProcessorList`. An answer also ends where `until`
+    is true of its tokens so far.
     """
     device = model.device
     laid, index = lay_out(prompts, device), torch.tensor(rows, device=device)
@@ -48,6 +55,7 @@ def write(
         "attention_mask": laid.mask[index],
         "generation_config": config,
         "logits_processor": LogitsProcessorList() if processors is None else processors,
+        "stopping_criteria": StoppingCriteriaList([] if until is None else [_Until(until, laid.ids.size(1))]),
     }
     with torch.no_grad():
         if grows(model):
@@ -59,6 +67,18 @@ def write(
             output = model.generate(**asked, past_key_values=cache)
     written: list[list[int]] = output[:, laid.ids.size(1) :].tolist()
     return written
+
+
+class _Until(StoppingCriteria):  # type: ignore[misc]
+    """Ends the rows whose tokens behind a prompt of `start` columns are an answer."""
+
+    def __init__(self, ends: Callable[[Sequence[int]], bool], start: int) -> None:
+        self.ends = ends
+        self.start = start
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        found = [self.ends(row) for row in input_ids[:, self.start :].tolist()]
+        return torch.tensor(found, dtype=torch.bool, device=input_ids.device)
 
 
 class _Node(NamedTuple):

@@ -48,6 +48,25 @@ def opening(prompt: str) -> str:
     return f"<{THINK}>\n" if prompt.rstrip().endswith(f"<{THINK}>") else ""
 
 
+def closes(text: str) -> bool:
+    """Whether a reasoning ends in `text`."""
+    return _tag(THINK, closing=True).search(text) is not None
+
+
+def reasoned(end: str, verdict: str, *, own: bool) -> str:
+    """What follows a reasoning that ends with `end`, a `</think>` and perhaps more, where `verdict` is the answer.
+
+    Models that reason by themselves (`own`) leave a line blank before it; others are asked to begin a new one. What `end`
+    has of that already is not written again.
+    """
+    rest = end[max(match.end() for match in _tag(THINK, closing=True).finditer(end)) :]
+    whole = ("\n\n" if own else "\n") + verdict
+    if whole.startswith(rest):
+        return whole[len(rest) :]
+    begun = rest.lstrip()
+    return verdict[len(begun) :] if verdict.startswith(begun) else verdict
+
+
 def single_tag(text: str, name: str) -> str:
     """Return the content of the one `<name>…</name>` in `text`; the case of the tag's letters does not matter.
 

@@ -9,6 +9,7 @@ from typing import Any
 from rm_gallery.core.errors import ConfigError, DataError, InvalidVerdict, nearest
 from rm_gallery.core.judge.base import ModelJudge
 from rm_gallery.core.tasks import Task
+from rm_gallery.core.templates.base import reasoned
 from rm_gallery.core.train.config import TrainConfig
 from rm_gallery.core.train.rows import Example
 
@@ -99,12 +100,10 @@ def _answer(config: TrainConfig, task: Task[Any], opening: str, example: Example
     if not reasons(config):
         return verdict
     reasoning = reasoning_of(example.row, config.sft.reasoning)
-    own = (
-        bool(opening) or config.model.reasoning_model
-    )  # as such models write it; else as the prompt asks for it
-    whole = (
-        f"<think>\n{reasoning}\n</think>\n\n{verdict}" if own else f"<think>{reasoning}</think>\n{verdict}"
-    )
+    own = bool(opening) or config.model.reasoning_model
+    # as such models write it; else as the prompt asks for it
+    thought = f"<think>\n{reasoning}\n</think>" if own else f"<think>{reasoning}</think>"
+    whole = thought + reasoned("</think>", verdict, own=own)
     try:
         found = task.parse(whole)
     except InvalidVerdict as error:

@@ -20,10 +20,11 @@ from rm_gallery.core.judge.scalar import is_scalar_model
 from rm_gallery.core.models.require import require
 from rm_gallery.core.models.weights import load_model, quiet_transformers
 from rm_gallery.core.train.config import TrainConfig
-from rm_gallery.core.train.local.answers import with_reasoning
+from rm_gallery.core.train.local.answers import reasons, with_reasoning
 from rm_gallery.core.train.local.bradley_terry import BradleyTerryJob
 from rm_gallery.core.train.local.exact import ExactJob
 from rm_gallery.core.train.local.job import Job
+from rm_gallery.core.train.local.reasoned import ReasonedJob
 from rm_gallery.core.train.local.recorder import Recorder
 from rm_gallery.core.train.local.regression import RegressionJob
 from rm_gallery.core.train.local.trainers import world_size
@@ -109,7 +110,7 @@ def _job(config: TrainConfig) -> Job:
     if config.method == "regression":
         return RegressionJob.prepare(config)
     if config.method == "exact":
-        return ExactJob.prepare(config)
+        return (ReasonedJob if reasons(config) else ExactJob).prepare(config)
     return VerdictJob.prepare(config)
 
 

@@ -11,7 +11,8 @@ import logging
 import time
 import types
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,13 +24,13 @@ from transformers import Trainer, TrainingArguments
 from trl.trainer.utils import disable_dropout_in_model
 
 from rm_gallery.core.errors import ConfigError
-from rm_gallery.core.judge import LocalJudge
 from rm_gallery.core.models.forest import Forest, encode_forest, fits_forest, plant
 from rm_gallery.core.models.prompts import distinct
 from rm_gallery.core.models.scoring import logit_transforms, project_edges
 from rm_gallery.core.models.tree import Tree
 from rm_gallery.core.models.weights import inner_model, load_model
 from rm_gallery.core.rewards import log_score
+from rm_gallery.core.train.local.answers import reasons
 from rm_gallery.core.train.local.exact_objective import Objective
 from rm_gallery.core.train.local.heldout import HeldOutMixin
 from rm_gallery.core.train.local.sharing import backward_in_forests
@@ -39,6 +40,7 @@ from rm_gallery.core.train.run_folder import RunFolder
 
 logger = logging.getLogger("rm_gallery.train")
 
+_NO_TREE = Tree()
 FAINT = 0.01
 """Of the legal verdicts' mass: with less, the expected reward hardly moves."""
 
@@ -49,10 +51,14 @@ class ExactJob(VerdictJob):
 
     def trainer(self, run: RunFolder, start: str) -> ExactTrainer:
         config, task = self.config, self.task
+        if self.asker.opening and not reasons(config):
+            raise ConfigError(
+                f"the chat template of {config.model.path} begins every answer with <think>, and method exact would take "
+                "the verdict without a reasoning: set model.reasoning_model to true"
+            )
         model = self._model(start)
         check_model(model, config.model.path)
-        judge = LocalJudge(None, self.tokenizer)
-        texts = [judge.render(self.train[i].messages) for i in self.order]
+        texts = [self.asker.render(self.train[i].messages) for i in self.order]
         verdicts = list(task.verdicts())
         dataset = datasets.Dataset.from_dict(
             {
@@ -79,20 +85,22 @@ class ExactJob(VerdictJob):
             model = get_peft_model(model, lora)
             if config.model.gradient_checkpointing:
                 model.enable_input_require_grads()
-        trainer = ExactTrainer(
+        trainer = self._make(
             model,
             args=arguments,
             train_dataset=dataset,
             eval_dataset=dataset.select([0]) if self.val else None,
             processing_class=self.tokenizer,
             data_collator=Collator(self.tokenizer),
-            tree=judge.verdict_tree(task),
             objective=Objective.of(task, config.loss.kl_coef),
             reference=reference,
         )
         if self.val:
             trainer.held_out = self.held_out()
         return trainer
+
+    def _make(self, model: Any, **common: Any) -> ExactTrainer:
+        return ExactTrainer(model, tree=self.asker.verdict_tree(self.task), **common)
 
     def _model(self, start: str) -> Any:
         options = self.config.model
@@ -136,8 +144,10 @@ class ExactTrainer(HeldOutMixin, Trainer):
         reference: the starting model, frozen; None where adapters can be switched off, or without a KL term.
     """
 
+    advice = "start from a model that keeps to the format (method sft), or use reward.name log_score"
+
     def __init__(
-        self, *args: Any, tree: Tree, objective: Objective, reference: Any = None, **kwargs: Any
+        self, *args: Any, objective: Objective, tree: Tree = _NO_TREE, reference: Any = None, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
@@ -152,41 +162,53 @@ class ExactTrainer(HeldOutMixin, Trainer):
         self._warned = False
         for model in (self.accelerator.unwrap_model(self.model), self.reference):
             if model is not None:
-                add_verdicts(inner_model(model))
+                self._extend(inner_model(model))
         backward_in_forests(self)
+
+    def _extend(self, model: Any) -> None:
+        """Let the model be asked what the loss is made of."""
+        add_verdicts(model)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
+        loss, figures = self._loss(model, inputs)
+        # micro-batches are of one size, so that the mean of their means is that of the step
+        means = self.accelerator.gather(torch.stack(list(figures.values()))[None]).mean(0)
+        for name, value in zip(figures, means.tolist(), strict=True):
+            self._figures[name].append(value)
+        return (loss, None) if return_outputs else loss
+
+    def _loss(self, model: Any, inputs: Any) -> tuple[Tensor, dict[str, Tensor]]:
         prompts, places = distinct(inputs["input_ids"], inputs["attention_mask"])
         rows = torch.tensor(places, device=inputs["input_ids"].device)
         forest = plant(prompts, self.tree, device=rows.device)
         with self.accelerator.autocast():
             log_probs = model(forest=forest, tree=self.tree).index_select(0, rows)
-        reference = self._reference(model, forest)
-        loss, figures = self.objective(
+        reference = self._reference(model, forest=forest, tree=self.tree)
+        return self.objective(
             log_probs, inputs["truth"], None if reference is None else reference.index_select(0, rows)
         )
-        # micro-batches are of one size, so that the mean of their means is that of the step
-        means = self.accelerator.gather(torch.stack(list(figures.values()))[None]).mean(0)
-        for name, value in zip(figures, means.tolist(), strict=True):
-            self._figures[name].append(value)
-        return (loss, log_probs) if return_outputs else loss
 
-    def _reference(self, model: Any, forest: Forest) -> Tensor | None:
-        """The starting model's log-probabilities (P, K)."""
+    def _reference(self, model: Any, **asked: Any) -> Any:
+        """What the starting model says to the same; None without a KL term."""
         if not self.objective.kl_coef:
             return None
-        started = time.perf_counter()
-        with torch.no_grad(), self.accelerator.autocast():
+        with self.timed("log_probs"), torch.no_grad(), self.accelerator.autocast():
             if self.reference is not None:
-                found = self.reference(forest=forest, tree=self.tree)
-            else:
-                adapted = self.accelerator.unwrap_model(model)
-                with adapted.disable_adapter():
-                    found = adapted(forest=forest, tree=self.tree)
-        self.seconds["log_probs"] = self.seconds.get("log_probs", 0.0) + time.perf_counter() - started
-        return found
+                return self.reference(**asked)
+            adapted = self.accelerator.unwrap_model(model)
+            with adapted.disable_adapter():
+                return adapted(**asked)
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Add the time spent inside to `seconds[phase]`."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - started
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         logs.update({name: sum(values) / len(values) for name, values in self._figures.items()})
@@ -194,9 +216,9 @@ class ExactTrainer(HeldOutMixin, Trainer):
         if not self._warned and logs.get("parse_rate", 1.0) < FAINT and self.objective.rule is not log_score:
             self._warned = True
             logger.warning(
-                "the legal verdicts have a probability of %.1e together, and the gradient is as small: start from a "
-                "model that keeps to the format (method sft), or use reward.name log_score",
+                "the legal verdicts have a probability of %.1e together, and the gradient is as small: %s",
                 logs["parse_rate"],
+                self.advice,
             )
         super().log(logs, start_time)
 

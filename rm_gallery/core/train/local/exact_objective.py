@@ -90,21 +90,53 @@ class Objective:
             The loss, and by TRL's names the means of the expected reward, accuracy and absolute error of one written
             answer, of the mass of the legal verdicts, of KL and of entropy.
         """
+        figures = {name: value.mean() for name, value in self.each(log_probs, truths, reference).items()}
+        loss = -figures["reward"]
+        if reference is not None:
+            loss = loss + self.kl_coef * figures["kl"]
+        return loss, {name: value.detach() for name, value in figures.items()}
+
+    def each(self, log_probs: Tensor, truths: Tensor, reference: Tensor | None = None) -> dict[str, Tensor]:
+        """What `__call__` takes the means of: each (P,)."""
         log_probs = log_probs.double()
         p = log_probs.exp()
         mass = p.sum(1)
-        reward = self._reward(p, mass, truths)
-        gain = reward.mean()
-        figures = {"reward": gain, "accuracy": p.gather(1, truths[:, None]).mean(), "parse_rate": mass.mean()}
+        found = {
+            "reward": self._reward(p, mass, truths),
+            "accuracy": p.gather(1, truths[:, None]).squeeze(1),
+            "parse_rate": mass,
+        }
         if self.errors is not None:
             outcomes = torch.cat([p, (1 - mass)[:, None]], dim=1)
-            figures["mae"] = (outcomes * self.errors[truths]).sum(1).mean()
+            found["mae"] = (outcomes * self.errors[truths]).sum(1)
         if reference is not None:
-            kl = divergence(log_probs, reference.double()).mean()
-            gain = gain - self.kl_coef * kl
-            figures["kl"] = kl
-        figures["entropy"] = entropy(log_probs).mean()
-        return -gain, {name: value.detach() for name, value in figures.items()}
+            found["kl"] = divergence(log_probs, reference.double())
+        found["entropy"] = entropy(log_probs)
+        return found
+
+    def none(self, truths: Tensor) -> dict[str, Tensor]:
+        """As `each`, of an answer that is certain to have no legal verdict."""
+        zero = torch.zeros(len(truths), dtype=torch.float64, device=truths.device)
+        nothing = zero[:, None].expand(-1, len(self.ranked))
+        found = {
+            "reward": self._reward(nothing, zero, truths),
+            "accuracy": zero,
+            "parse_rate": zero,
+            "entropy": zero,
+        }
+        if self.errors is not None:
+            found["mae"] = self.errors[truths, -1]
+        return found if not self.kl_coef else {**found, "kl": zero}
+
+    def variance(self, log_probs: Tensor, truths: Tensor) -> Tensor:
+        """Of the reward of one answer, (P,); not of a rule, which pays none."""
+        assert self.rewards is not None
+        p = log_probs.double().exp()
+        # around the mean, for a difference of squares loses what is small
+        mean = self._reward(p, p.sum(1), truths)[:, None]
+        legal = (p * (self.rewards[truths] - mean) ** 2).sum(1)
+        other = (1 - p.sum(1)).clamp(min=0)
+        return legal + other * (self.invalid_reward - mean.squeeze(1)) ** 2
 
     def _reward(self, p: Tensor, mass: Tensor, truths: Tensor) -> Tensor:
         if self.rule is not None:
@@ -141,13 +173,10 @@ def _other(log_probs: Tensor) -> Tensor:
 def check_exact(config: TrainConfig, task: Task[Any]) -> None:
     """Refuse what has no exact objective, or whose settings would have no effect. Raises `ConfigError`."""
     if task.think or config.model.reasoning_model:
-        raise ConfigError(
-            "method exact takes the verdict that follows the prompt at once, and this judge reasons first: set "
-            "prompt.think and model.reasoning_model to false, or use grpo"
-        )
+        _check_reasoning(config)
     if config.rollout.temperature != 1:
         raise ConfigError(
-            "method exact samples nothing and takes the model's own probabilities: leave rollout.temperature at 1"
+            "method exact takes the model's own probabilities of verdicts: leave rollout.temperature at 1"
         )
     if not config.model.shared_prefix:
         raise ConfigError(
@@ -157,6 +186,25 @@ def check_exact(config: TrainConfig, task: Task[Any]) -> None:
     if not 2 <= count <= MOST:
         raise ConfigError(
             f"the task {task.name} has {count} legal verdicts, and method exact weighs from 2 to {MOST}: use grpo"
+        )
+
+
+def _check_reasoning(config: TrainConfig) -> None:
+    """What only a judge that reasons asks for."""
+    if config.rollout.n < 2:
+        raise ConfigError(
+            f"rollout.n is {config.rollout.n}, but method exact compares the reasonings that a judge writes to one "
+            "prompt: use at least 2, better 4 or more"
+        )
+    if config.reward.name == "log_score":
+        raise ConfigError(
+            "reward.name log_score is minus infinity for a reasoning that comes to no verdict: use rps, or a reward of "
+            "single verdicts"
+        )
+    if config.reward.is_rule and config.loss.advantage == "group_std":
+        raise ConfigError(
+            f"loss.advantage group_std divides by the standard deviation of the rewards of single verdicts, and "
+            f"reward.name {config.reward.name} pays none: set loss.advantage to group_mean"
         )
 
 
