@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
 import types
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +31,7 @@ from rm_gallery.core.rewards import log_score
 from rm_gallery.core.train.local.answers import reasons
 from rm_gallery.core.train.local.exact_objective import Objective
 from rm_gallery.core.train.local.heldout import HeldOutMixin
+from rm_gallery.core.train.local.phases import PhasesMixin
 from rm_gallery.core.train.local.sharing import backward_in_forests
 from rm_gallery.core.train.local.trainers import common_arguments, lora_config, micro_batch, world_size
 from rm_gallery.core.train.local.verdicts import VerdictJob
@@ -136,7 +135,7 @@ class Collator:
         return {**padded, "truth": torch.tensor([row["truth"] for row in rows])}
 
 
-class ExactTrainer(HeldOutMixin, Trainer):
+class ExactTrainer(PhasesMixin, HeldOutMixin, Trainer):
     """transformers' trainer with our loss, held-out evaluation and figures.
 
     Args:
@@ -157,7 +156,6 @@ class ExactTrainer(HeldOutMixin, Trainer):
         self.tree = tree
         self.objective = objective.to(self.args.device)
         self.reference = None if reference is None else reference.to(self.args.device)
-        self.seconds: dict[str, float] = {}
         self._figures: dict[str, list[float]] = defaultdict(list)
         self._warned = False
         for model in (self.accelerator.unwrap_model(self.model), self.reference):
@@ -200,15 +198,6 @@ class ExactTrainer(HeldOutMixin, Trainer):
             adapted = self.accelerator.unwrap_model(model)
             with adapted.disable_adapter():
                 return adapted(**asked)
-
-    @contextmanager
-    def timed(self, phase: str) -> Iterator[None]:
-        """Add the time spent inside to `seconds[phase]`."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - started
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         logs.update({name: sum(values) / len(values) for name, values in self._figures.items()})

@@ -7,9 +7,7 @@ distinct answer (`core/models/scoring.py`). Losses and gradients equal plain TRL
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,6 +19,7 @@ from rm_gallery.core.evaluate.predictions import data_source
 from rm_gallery.core.models.writing import write
 from rm_gallery.core.tasks import Task
 from rm_gallery.core.train.local.heldout import HeldOutMixin
+from rm_gallery.core.train.local.phases import PhasesMixin
 from rm_gallery.core.train.local.sharing import share_prompts
 from rm_gallery.core.train.rows import Example
 
@@ -57,12 +56,11 @@ class RewardFunction:
         return [result["score"] for result in results]
 
 
-class JudgeGRPOTrainer(HeldOutMixin, GRPOTrainer):
+class JudgeGRPOTrainer(PhasesMixin, HeldOutMixin, GRPOTrainer):
     """TRL's computation as it is, with our held-out evaluation, order of rows and seconds by phase."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.seconds: dict[str, float] = {}
         self._buffered_inputs: list[Any] | None = None
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
@@ -83,15 +81,6 @@ class JudgeGRPOTrainer(HeldOutMixin, GRPOTrainer):
                     piece["num_items_in_batch"] = tokens * (per_batch // per_update)
             self._buffered_inputs = pieces
         return self._buffered_inputs[self._step % per_batch]
-
-    @contextmanager
-    def timed(self, phase: str) -> Iterator[None]:
-        """Add the time spent inside to `seconds[phase]`."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - started
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
         with self.timed("generate"):
