@@ -50,7 +50,10 @@ def test_they_agree_with_scikit_learn(rows):
         n = np.array([b.n for b in bins])
         assert n.sum() == len(rows)
         assert found["ece"] == pytest.approx((n * np.abs(accuracy - mean)).sum() / len(rows), abs=1e-12)
-        assert all(b.low < c <= b.high or math.isclose(b.low, c) for b, c in zip(bins, mean, strict=True))
+        for found_bin, c in zip(
+            bins, mean, strict=True
+        ):  # a mean of labels on an edge may be rounded over it
+            assert found_bin.low - 1e-12 <= c <= found_bin.high + 1e-12
 
 
 @settings(max_examples=50)

@@ -259,6 +259,15 @@ def measured(page, script):
     return page.replace("</body>", f"<script>{script}</script></body>")
 
 
+def framed(page, script, width):
+    """A window whose title is what `script` makes of the page's, in a frame: no window is as narrow as a phone."""
+    inner = measured(page, script).replace("&", "&amp;").replace('"', "&quot;")
+    return (
+        f'<!doctype html><iframe id="f" style="width:{width}px;border:0" srcdoc="{inner}"></iframe><script>'
+        "onload = () => { document.title = document.getElementById('f').contentDocument.title }</script>"
+    )
+
+
 def test_the_lists_can_be_searched_in_a_browser(whole, browse):
     """Under the report's own policy the search appears; its words, judge and outcome narrow the list."""
     shown = browse(whole, 1440)
@@ -283,16 +292,11 @@ def test_the_lists_can_be_searched_in_a_browser(whole, browse):
 
 @pytest.mark.parametrize("width", [390, 1440])
 def test_nothing_is_wider_than_the_page(whole, browse, width):
-    """Wide tables scroll inside themselves. The page is in a frame, for a window is never as narrow as a phone."""
+    """Wide tables scroll inside themselves."""
     widths = (
         "const page = document.documentElement; document.title = `${page.scrollWidth} ${page.clientWidth}`"
     )
-    frame = measured(whole, widths).replace("&", "&amp;").replace('"', "&quot;")
-    outer = (
-        f'<!doctype html><iframe id="f" style="width:{width}px;border:0" srcdoc="{frame}"></iframe><script>'
-        "onload = () => { document.title = document.getElementById('f').contentDocument.title }</script>"
-    )
-    found = re.search(r"<title>(\d+) (\d+)</title>", browse(outer, 1500))
+    found = re.search(r"<title>(\d+) (\d+)</title>", browse(framed(whole, widths, width), 1500))
     assert found
     assert found[1] == found[2], "all of it, and what is visible without scrolling sideways"
     assert 0 <= width - int(found[2]) < 20
@@ -305,12 +309,7 @@ def test_a_matrix_of_labels_and_verdicts_is_seen_whole(whole, browse, width):
         "document.title = [...document.querySelectorAll('.charts .whole')]"
         ".map((e) => `${e.scrollWidth - e.clientWidth}/${e.querySelectorAll('thead th').length}`).join(' ')"
     )
-    frame = measured(whole, script).replace("&", "&amp;").replace('"', "&quot;")
-    outer = (
-        f'<!doctype html><iframe id="f" style="width:{width}px;border:0" srcdoc="{frame}"></iframe><script>'
-        "onload = () => { document.title = document.getElementById('f').contentDocument.title }</script>"
-    )
-    found = re.search(r"<title>([\d /-]+)</title>", browse(outer, 1500))
+    found = re.search(r"<title>([\d /-]+)</title>", browse(framed(whole, script, width), 1500))
     assert found
     matrices = [each.split("/") for each in found[1].split()]
     assert any(int(columns) == 8 for _, columns in matrices), "of five scores, invalid and all"

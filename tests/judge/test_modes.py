@@ -144,7 +144,7 @@ def test_a_judge_that_reasons_has_no_expected(tiny_model):
     assert len(ask(LocalJudge.load(tiny_model), thinks, ["a"], "vote")) == 1
 
 
-def test_in_bfloat16_too_the_head_computes_in_the_weights_own_precision(tiny_model):
+def test_in_bfloat16_too_the_head_computes_in_float32(tiny_model):
     """Logits in bfloat16 have a sixteenth between them where they are 16: verdicts would tie."""
     coarse = LocalJudge.load(tiny_model, dtype="bfloat16")
     exact = LocalJudge.load(tiny_model)

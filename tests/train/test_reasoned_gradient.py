@@ -110,7 +110,7 @@ def test_without_reasoning_it_is_the_exact_objective(name: str) -> None:
         asked, weighed(model, asked), TRUTHS.repeat_interleave(3), reference
     )
     ours.backward()
-    torch.testing.assert_close(ours, loss, atol=1e-9, rtol=1e-7)
+    torch.testing.assert_close(ours, loss, atol=1e-7, rtol=1e-5)  # float32, summed in another order
     torch.testing.assert_close(flat_gradient(model), gradient, atol=1e-7, rtol=1e-5)
     for key, value in figures.items():
         torch.testing.assert_close(found[key], value, atol=1e-7, rtol=1e-6)

@@ -7,14 +7,8 @@ from typing import Any
 
 import torch
 
-from rm_gallery.core.models.forest import (
-    batches,
-    encode_forest,
-    encode_root,
-    plant,
-    root,
-)
-from rm_gallery.core.models.scoring import project_edges, score_answers
+from rm_gallery.core.models.forest import batches, encode_root, plant, root
+from rm_gallery.core.models.scoring import score_answers, verdict_log_probs
 from rm_gallery.core.models.tree import Tree
 
 Weighed = Iterator[dict[int, list[float]]]
@@ -32,10 +26,8 @@ def weigh_together(model: Any, prompts: Sequence[tuple[int, ...]], tree: Tree, b
     for part in parts:
         with torch.no_grad():
             forest = plant([ordered[i] for i in part], tree, rooted=rooted, device=model.device)
-            hidden = encode_forest(model, forest, cache)
-            places = forest.readings()
-            edges = project_edges(model.get_output_embeddings(), hidden[places], tree)
-        yield dict(zip((order[i] for i in part), _sums(edges, tree), strict=True))
+            found = verdict_log_probs(model, forest, tree, cache).tolist()
+        yield dict(zip((order[i] for i in part), found, strict=True))
 
 
 def weigh_alone(model: Any, prompts: Sequence[tuple[int, ...]], tree: Tree) -> Weighed:
@@ -51,8 +43,3 @@ def weigh_alone(model: Any, prompts: Sequence[tuple[int, ...]], tree: Tree) -> W
         with torch.no_grad():
             scores = score_answers(model, asked, torch.ones_like(asked), ids, mask)
         yield {i: scores.log_probs.double().sum(1).tolist()}
-
-
-def _sums(edges: torch.Tensor, tree: Tree) -> list[list[float]]:
-    doubles = edges.double()
-    return torch.stack([doubles[:, list(path)].sum(1) for path in tree.paths], dim=1).tolist()

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from rm_gallery.core.data.samples import _OTHER
 from rm_gallery.core.judge.answer import Answer
 from rm_gallery.core.judge.marginals import Marginals
-from rm_gallery.core.judge.orders import outcome
+from rm_gallery.core.judge.orders import mirror, outcome
 from rm_gallery.core.tasks.base import Task
 
 Probabilities: TypeAlias = dict[str, float] | dict[str, dict[str, float]]
@@ -38,9 +37,7 @@ def pair_fields(forward: Answer, swapped: Answer, task: Task[Any]) -> dict[str, 
     """
     labels = list(task.verdicts())
     together = outcome(forward, swapped, labels)
-    mirrored = replace(
-        swapped, verdict=together.swapped, probabilities=_mirror(swapped.probabilities, labels)
-    )
+    mirrored = replace(swapped, verdict=together.swapped, probabilities=mirror(swapped.probabilities, labels))
     mean = None
     if forward.probabilities is not None and mirrored.probabilities is not None:
         mean = tuple((p + q) / 2 for p, q in zip(forward.probabilities, mirrored.probabilities, strict=True))
@@ -70,10 +67,3 @@ def by_verdict(probabilities: Sequence[float] | None, task: Task[Any]) -> Probab
 def verdict_name(verdict: Any) -> str:
     """How a verdict is named in a list of them: several scores at once as JSON."""
     return json.dumps(verdict) if isinstance(verdict, Mapping) else str(verdict)
-
-
-def _mirror(probabilities: tuple[float, ...] | None, labels: Sequence[Any]) -> tuple[float, ...] | None:
-    if probabilities is None:
-        return None
-    shown = dict(zip(labels, probabilities, strict=True))
-    return tuple(shown[_OTHER[label]] for label in labels)

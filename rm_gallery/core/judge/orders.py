@@ -42,11 +42,19 @@ def outcome(forward: Answer, swapped: Answer, labels: Sequence[Any] = LABELS) ->
     first, second = forward.verdict, _OTHER.get(swapped.verdict)
     if first is None or second is None:
         return Outcome(first, second, None)
-    if forward.probabilities is None or swapped.probabilities is None:
+    one, other = forward.probabilities, mirror(swapped.probabilities, labels)
+    if one is None or other is None:
         return Outcome(first, second, _together(first, second))
-    shown = dict(zip(labels, forward.probabilities, strict=True))
-    mirrored = {_OTHER[label]: p for label, p in zip(labels, swapped.probabilities, strict=True)}
-    return Outcome(first, second, _most_probable({k: shown[k] + mirrored[k] for k in LABELS}))
+    total = {label: p + q for label, p, q in zip(labels, one, other, strict=True)}
+    return Outcome(first, second, _most_probable(total))
+
+
+def mirror(probabilities: Sequence[float] | None, labels: Sequence[Any]) -> tuple[float, ...] | None:
+    """A distribution over `labels` in the terms of the other order."""
+    if probabilities is None:
+        return None
+    shown = dict(zip(labels, probabilities, strict=True))
+    return tuple(shown[_OTHER[label]] for label in labels)
 
 
 def _together(first: Preferred, second: Preferred) -> Preferred:

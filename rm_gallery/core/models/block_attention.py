@@ -11,7 +11,7 @@ bfloat16, and four to eight times as long backward (`benchmarks/results/judge.js
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +46,17 @@ class Block:
             blank = torch.zeros(mask.shape, dtype=like.dtype, device=like.device)
             self._bias[like.dtype] = blank.masked_fill(~mask.to(like.device), -torch.inf)
         return self._bias[like.dtype]
+
+
+def runs(places: Iterable[int]) -> list[Span]:
+    """The stretches that ascending places make up."""
+    found: list[Span] = []
+    for place in places:
+        if found and found[-1][1] == place:
+            found[-1] = (found[-1][0], place + 1)
+        else:
+            found.append((place, place + 1))
+    return found
 
 
 def attend(

@@ -11,13 +11,12 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
 from transformers import AttentionInterface
 
-from rm_gallery.core.models.block_attention import Block, Span, attend
+from rm_gallery.core.models.block_attention import Block, Span, attend, runs
 from rm_gallery.core.models.tree import END, Tree, common
 from rm_gallery.core.models.weights import inner_model
 
@@ -236,16 +235,10 @@ def _branches(start: int, spans: Sequence[Span], count: int, visible: torch.Tens
         # the ancestors that lie before these nodes: other branches are left out
         columns = own.any(0)
         keys = list(spans)
-        for a, b in _runs(columns.tolist()):
+        for a, b in runs(columns.nonzero().flatten().tolist()):
             keys = _joined(keys, (start + a, start + b))
         found.append(Block((start + first, start + stop), keys, _behind(count, own[:, columns])))
     return found
-
-
-def _runs(flags: Sequence[bool]) -> list[Span]:
-    """The spans of those that are set."""
-    edges = [i for i, (a, b) in enumerate(pairwise([False, *flags, False])) if a != b]
-    return list(zip(edges[::2], edges[1::2], strict=True))
 
 
 def _joined(spans: Sequence[Span], more: Span) -> list[Span]:

@@ -36,12 +36,6 @@ class Prompts(NamedTuple):
     groups: torch.Tensor
     firsts: torch.Tensor
 
-    @classmethod
-    def plain(cls, ids: torch.Tensor, mask: torch.Tensor) -> Prompts:
-        """Left-padded prompts as they are, none sharing a stem."""
-        each = torch.arange(len(ids), device=ids.device)
-        return cls(ids, mask, 0, each, each)
-
     def without_last(self) -> Prompts:
         """Without the last token of each."""
         return self._replace(ids=self.ids[:, :-1], mask=self.mask[:, :-1])
@@ -63,20 +57,24 @@ def distinct(ids: torch.Tensor, mask: torch.Tensor) -> tuple[list[tuple[int, ...
     return ordered, [place[prompt] for prompt in prompts]
 
 
-def lay_out(prompts: Sequence[tuple[int, ...]], device: torch.device) -> Prompts:
-    """Distinct prompts of at least one token, those that share a stem grouped."""
-    groups, stems = _stems(prompts)
-    width = max(stems)
-    tail = max(len(prompt) - stem for prompt, stem in zip(prompts, stems, strict=True))
+def lay_out(prompts: Sequence[tuple[int, ...]], device: torch.device, *, stems: bool = True) -> Prompts:
+    """Distinct prompts of at least one token, those that share a stem grouped; without `stems`, none does."""
+    groups, kept = _stems(prompts) if stems else _alone(len(prompts))
+    width = max(kept)
+    tail = max(len(prompt) - stem for prompt, stem in zip(prompts, kept, strict=True))
     ids = torch.zeros(len(prompts), width + tail, dtype=torch.long)
     mask = torch.zeros(len(prompts), width + tail, dtype=torch.long)
-    for i, (prompt, stem) in enumerate(zip(prompts, stems, strict=True)):
+    for i, (prompt, stem) in enumerate(zip(prompts, kept, strict=True)):
         for part, end in ((prompt[:stem], width), (prompt[stem:], width + tail)):
             ids[i, end - len(part) : end] = torch.tensor(part, dtype=torch.long)
             mask[i, end - len(part) : end] = 1
     members = torch.tensor(groups)
     firsts = torch.tensor([groups.index(group) for group in range(max(groups) + 1)])
     return Prompts(ids.to(device), mask.to(device), width, members.to(device), firsts.to(device))
+
+
+def _alone(count: int) -> tuple[list[int], list[int]]:
+    return list(range(count)), [0] * count
 
 
 def _stems(prompts: Sequence[tuple[int, ...]]) -> tuple[list[int], list[int]]:
@@ -86,9 +84,8 @@ def _stems(prompts: Sequence[tuple[int, ...]]) -> tuple[list[int], list[int]]:
     saves (k - 1) s; the best cut into runs is found from the end.
     """
     count = len(prompts)
-    alone = list(range(count)), [0] * count
     if not 1 < count <= _MOST or min(map(len, prompts)) < 3:
-        return alone
+        return _alone(count)
     order = sorted(range(count), key=lambda i: prompts[i])
     common = [_common(prompts[a], prompts[b]) for a, b in pairwise(order)]
     best: list[tuple[int, int]] = [(0, count)] * (count + 1)  # tokens saved from here on, end of the run
@@ -101,7 +98,7 @@ def _stems(prompts: Sequence[tuple[int, ...]]) -> tuple[list[int], list[int]]:
             if saved > best[start][0]:
                 best[start] = (saved, end)
     if best[0][0] < _WORTH * sum(map(len, prompts)):
-        return alone
+        return _alone(count)
     groups, stems, start, group = [0] * count, [0] * count, 0, 0
     while start < count:
         end = best[start][1]

@@ -6,8 +6,6 @@ and its trees are part of a forest (`forest.py`). So the prompt is encoded once,
 
 from __future__ import annotations
 
-import functools
-import types
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rm_gallery.core.models.scoring import project_labels, read_trees
+from rm_gallery.core.models.scoring import extend_forward, project_labels, read_trees
 from rm_gallery.core.models.tree import Tree
 from rm_gallery.core.models.weights import inner_model
 
@@ -118,17 +116,5 @@ def _sums(head: Any, hidden: Tensor, labels: Tensor, paths: Sequence[Sequence[Se
 
 
 def add_reasonings(model: Any) -> None:
-    """Let `model(asked=…)` return `Weighed`.
-
-    It is a forward of the model itself, so that wrappers (data parallel, adapters, autocast) see an ordinary call.
-    Otherwise nothing changes.
-    """
-    original = model.forward
-
-    @functools.wraps(original)  # `generate` validates its arguments against the signature
-    def forward(self: Any, *args: Any, asked: Asked | None = None, **kwargs: Any) -> Any:
-        if asked is None:
-            return original(*args, **kwargs)
-        return weigh_reasonings(self, asked)  # PEFT's own arguments (input_ids=None, …) are left out
-
-    model.forward = types.MethodType(forward, model)
+    """Let `model(asked=…)` return `Weighed`."""
+    extend_forward(model, "asked", weigh_reasonings)

@@ -13,8 +13,9 @@ masks tell padding.
 from __future__ import annotations
 
 import functools
+import inspect
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from rm_gallery.core.errors import ConfigError
-from rm_gallery.core.models.forest import encode_forest, fits_forest, plant
+from rm_gallery.core.models.forest import Forest, encode_forest, fits_forest, plant
 from rm_gallery.core.models.prompts import distinct, token_lists
 from rm_gallery.core.models.shared_prefix import read_padded
 from rm_gallery.core.models.tree import END, Tree
@@ -30,7 +31,6 @@ from rm_gallery.core.models.weights import inner_model
 
 _TOKENS_PER_CHUNK = 1024
 """Positions projected to the vocabulary at once: 1,024 x 150k x 4 bytes is 0.6 GB."""
-_ARGUMENTS = ("prompt_mask", "answer_ids", "answer_mask", "temperature")
 # Models with one of these set transform their logits after the head; the plain computation knows how.
 _LOGIT_TRANSFORMS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
 
@@ -61,21 +61,29 @@ class Read(NamedTuple):
 def add_scoring(model: Any) -> None:
     """Let `model(prompt_ids=…, prompt_mask=…, answer_ids=…, answer_mask=…, temperature=…)` return `TokenScores`.
 
-    It is a forward of the model itself, not a function beside it, so that wrappers (data parallel, sharding, adapters,
-    autocast) see an ordinary call. Without `prompt_ids` nothing changes.
-
     Raises:
         ConfigError: the model transforms its logits in a way that is not reproduced here.
     """
     check_logits(model)
+    extend_forward(model, "prompt_ids", score_answers)
+
+
+def extend_forward(model: Any, argument: str, answer: Callable[..., Any]) -> None:
+    """Let `model(argument=…, …)` return `answer(model, argument=…, …)`; without that argument nothing changes.
+
+    It is a forward of the model itself, not a function beside it, so that wrappers (data parallel, sharding, adapters,
+    autocast) see an ordinary call.
+    """
     original = model.forward
+    known = inspect.signature(answer).parameters
 
     @functools.wraps(original)  # `generate` validates its arguments against the signature
-    def forward(self: Any, *args: Any, prompt_ids: Tensor | None = None, **kwargs: Any) -> Any:
-        if prompt_ids is None:
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if kwargs.get(argument) is None:
+            kwargs.pop(argument, None)
             return original(*args, **kwargs)
         # PEFT hands on its own arguments (input_ids=None, …) beside ours
-        return score_answers(self, prompt_ids, **{name: kwargs[name] for name in _ARGUMENTS})
+        return answer(self, **{name: value for name, value in kwargs.items() if name in known})
 
     model.forward = types.MethodType(forward, model)
 
@@ -146,10 +154,9 @@ def read_trees(
     labels: list[int] = []
     starts: list[int] = []
     for tree, end, nodes in zip(trees, forest.ends.tolist(), forest.nodes, strict=True):
-        where = [*nodes.tolist(), end]  # END is -1
-        assert END == -1
+        where = nodes.tolist()
         starts.append(len(labels))
-        sources += [where[node] for node, _ in tree.edges]
+        sources += [end if node == END else where[node] for node, _ in tree.edges]
         labels += [token for _, token in tree.edges]
     return (
         hidden.index_select(0, torch.tensor(sources, dtype=torch.long, device=device)),
@@ -183,6 +190,18 @@ def project_labels(
         results = [checkpoint(chunk, h, y, use_reentrant=False) for h, y in pieces]
     chosen, entropy, likeliest = (torch.cat(parts) for parts in zip(*results, strict=True))
     return chosen, entropy, likeliest
+
+
+def verdict_log_probs(model: Any, forest: Forest, tree: Tree, cache: Any = None) -> Tensor:
+    """Log-probabilities (P, K) of the tree's texts behind each prompt of the forest, in float64.
+
+    `cache` holds what the forest is rooted in.
+    """
+    hidden = encode_forest(model, forest, cache)
+    places = forest.readings()
+    found = hidden.index_select(0, places.flatten()).view(*places.shape, -1)
+    edges = project_edges(inner_model(model).get_output_embeddings(), found, tree).double()
+    return torch.stack([edges[:, list(path)].sum(1) for path in tree.paths], dim=1)
 
 
 def project_edges(head: Any, hidden: Tensor, tree: Tree) -> Tensor:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers import DynamicCache, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
-from rm_gallery.core.models.block_attention import Block, Span
+from rm_gallery.core.models.block_attention import Block, Span, runs
 from rm_gallery.core.models.forest import fits_forest, plant, read_tokens, spans_of
 from rm_gallery.core.models.prompts import lay_out
 from rm_gallery.core.models.shared_prefix import encode_prompts
@@ -49,7 +49,8 @@ def write(
     is true of its tokens so far.
     """
     device = model.device
-    laid, index = lay_out(prompts, device), torch.tensor(rows, device=device)
+    tree = grows(model)
+    laid, index = lay_out(prompts, device, stems=not tree), torch.tensor(rows, device=device)
     asked = {
         "input_ids": laid.ids[index],
         "attention_mask": laid.mask[index],
@@ -58,7 +59,7 @@ def write(
         "stopping_criteria": StoppingCriteriaList([] if until is None else [_Until(until, laid.ids.size(1))]),
     }
     with torch.no_grad():
-        if grows(model):
+        if tree:
             grow = functools.partial(_grow, prompts=prompts, rows=rows)
             output = model.generate(**asked, custom_generate=grow)
         else:
@@ -103,7 +104,7 @@ def _grow(
     ordered = sorted(set(prompts))
     place = {prompt: i for i, prompt in enumerate(ordered)}
     forest = plant(ordered, Tree(), device=input_ids.device)
-    spans = spans_of(forest)
+    spans, lengths = spans_of(forest), [len(prompt) for prompt in ordered]
     cache = DynamicCache()
     hidden = read_tokens(model, forest.ids, forest.positions, forest.blocks, cache)[forest.ends]
     nodes = [_Node(i, ()) for i in range(len(ordered))]
@@ -135,12 +136,11 @@ def _grow(
             for row in texts[text]:
                 where[row] = i
         device = input_ids.device
-        lengths = [len(ordered[node.prompt]) + len(node.path) - 1 for node in nodes]
         hidden = read_tokens(
             model,
             torch.tensor([token for *_, token in found], device=device),
-            torch.tensor(lengths, device=device),
-            _behind(nodes, spans, [len(prompt) for prompt in ordered]),
+            torch.tensor([lengths[node.prompt] + len(node.path) - 1 for node in nodes], device=device),
+            _behind(nodes, spans, lengths),
             cache,
         )
 
@@ -157,15 +157,5 @@ def _behind(nodes: Sequence[_Node], spans: Sequence[list[Span]], lengths: Sequen
         for row, node in enumerate(own):
             mask[row, [column[place] for place in node.path]] = True
         first = own[0].path[-1]
-        blocks.append(Block((first, first + len(own)), [*spans[prompt], *_runs(places)], mask))
+        blocks.append(Block((first, first + len(own)), [*spans[prompt], *runs(places)], mask))
     return blocks
-
-
-def _runs(places: Sequence[int]) -> list[Span]:
-    runs: list[Span] = []
-    for place in places:
-        if runs and runs[-1][1] == place:
-            runs[-1] = (runs[-1][0], place + 1)
-        else:
-            runs.append((place, place + 1))
-    return runs

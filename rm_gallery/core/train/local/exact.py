@@ -6,9 +6,7 @@ sampling, scoring and updating on `rollout.n` answers. What is maximised: `exact
 
 from __future__ import annotations
 
-import functools
 import logging
-import types
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,9 +20,9 @@ from transformers import Trainer, TrainingArguments
 from trl.trainer.utils import disable_dropout_in_model
 
 from rm_gallery.core.errors import ConfigError
-from rm_gallery.core.models.forest import Forest, encode_forest, fits_forest, plant
+from rm_gallery.core.models.forest import fits_forest, plant
 from rm_gallery.core.models.prompts import distinct
-from rm_gallery.core.models.scoring import logit_transforms, project_edges
+from rm_gallery.core.models.scoring import extend_forward, logit_transforms, verdict_log_probs
 from rm_gallery.core.models.tree import Tree
 from rm_gallery.core.models.weights import inner_model, load_model
 from rm_gallery.core.rewards import log_score
@@ -165,7 +163,7 @@ class ExactTrainer(PhasesMixin, HeldOutMixin, Trainer):
 
     def _extend(self, model: Any) -> None:
         """Let the model be asked what the loss is made of."""
-        add_verdicts(model)
+        extend_forward(model, "forest", verdict_log_probs)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -210,31 +208,3 @@ class ExactTrainer(PhasesMixin, HeldOutMixin, Trainer):
                 self.advice,
             )
         super().log(logs, start_time)
-
-
-def add_verdicts(model: Any) -> None:
-    """Let `model(forest=…, tree=…)` return the log-probabilities (P, K) of the tree's texts behind each prompt.
-
-    It is a forward of the model itself, so that wrappers (data parallel, adapters, autocast) see an ordinary call.
-    Otherwise nothing changes.
-    """
-    original = model.forward
-
-    @functools.wraps(original)  # `generate` validates its arguments against the signature
-    def forward(
-        self: Any, *args: Any, forest: Forest | None = None, tree: Tree | None = None, **kwargs: Any
-    ) -> Any:
-        if forest is None or tree is None:
-            return original(*args, **kwargs)
-        return verdict_log_probs(self, forest, tree)  # PEFT's own arguments (input_ids=None, …) are left out
-
-    model.forward = types.MethodType(forward, model)
-
-
-def verdict_log_probs(model: Any, forest: Forest, tree: Tree) -> Tensor:
-    """Log-probabilities (P, K) of the tree's texts behind each prompt of the forest, in float64."""
-    hidden = encode_forest(model, forest)
-    places = forest.readings()
-    found = hidden.index_select(0, places.flatten()).view(*places.shape, -1)
-    edges = project_edges(model.get_output_embeddings(), found, tree).double()
-    return torch.stack([edges[:, list(path)].sum(1) for path in tree.paths], dim=1)

@@ -16,6 +16,8 @@ from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import split_tensor_dict
 
 from rm_gallery.core.evaluate.predictions import data_source
+from rm_gallery.core.models.scoring import add_scoring
+from rm_gallery.core.models.weights import inner_model
 from rm_gallery.core.models.writing import write
 from rm_gallery.core.tasks import Task
 from rm_gallery.core.train.local.heldout import HeldOutMixin
@@ -103,7 +105,10 @@ class SharedPrefixGRPOTrainer(JudgeGRPOTrainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        share_prompts(self, *(model for model in (self.model, self.ref_model) if model is not None))
+        models = [model for model in (self.model, self.ref_model) if model is not None]
+        share_prompts(self, *models)
+        for model in models:
+            add_scoring(inner_model(self.accelerator.unwrap_model(model)))
 
     def _get_per_token_logps_and_entropies(
         self,

@@ -6,12 +6,12 @@ from typing import Any
 
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.models.forest import fits_forest, forest_attention
-from rm_gallery.core.models.scoring import add_scoring
+from rm_gallery.core.models.scoring import check_logits
 from rm_gallery.core.models.weights import inner_model
 
 
 def share_prompts(trainer: Any, *models: Any) -> None:
-    """Let each of the models score answers, and the trainer's backward pass know how they were read.
+    """Check that each of the models can score answers (`scoring.py`), and let the trainer's backward pass know how.
 
     Raises:
         ConfigError: a model cannot; says what to set.
@@ -27,7 +27,7 @@ def share_prompts(trainer: Any, *models: Any) -> None:
                 "attention of this model is not the plain one in every layer, so a shared prompt is kept in a cache, "
                 "which model.gradient_checkpointing drops: set it or model.shared_prefix to false"
             )
-        add_scoring(inner)
+        check_logits(inner)
     backward_in_forests(trainer)
 
 
