@@ -8,6 +8,9 @@ KV cache, batches of like lengths, the batch size that is fastest on a part of t
 of its answers have closed the verdict's tag. Runs are interleaved, medians are shown. Tokens per second count the
 tokens of the questions: padding does not count, and what is shared counts for each question that has it.
 
+`expected`'s share of the machine's peak is its unavoidable operations over its seconds, by a matrix product in the same
+dtype; what the rest goes to is told by PyTorch's profiler, operator by operator.
+
 Then the rows' responses to one prompt as pairs: the seconds of both orders beside those predicted from one order's
 seconds and the tokens that either has to encode. Results go to benchmarks/results/judge.json.
 """
@@ -20,92 +23,22 @@ import json
 import os
 import platform
 import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import transformers
-from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from judge_generate import ANSWER, Plain, timed
 
 from rm_gallery.core.data.rows import load_rows
 from rm_gallery.core.judge import LocalJudge
 from rm_gallery.core.judge.read import read
 from rm_gallery.core.models import forest
-from rm_gallery.core.models.weights import load_model, quiet_transformers, resolve_dtype
+from rm_gallery.core.models.weights import quiet_transformers, resolve_dtype
 from rm_gallery.core.tasks import PairwiseTask, PointwiseTask
 
 RESULTS = Path(__file__).resolve().parent / "results" / "judge.json"
-ANSWER = 32
-"""New tokens at most: `rmg eval`'s default for a judge that does not reason."""
 SIDE = 4096
 """Of the square matrices whose product is the machine's peak."""
-
-
-class Closed(StoppingCriteria):
-    """Stops each row whose answer holds the closing tag."""
-
-    def __init__(self, tokenizer, prompt: int, tag: str) -> None:
-        self.tokenizer, self.prompt, self.tag = tokenizer, prompt, tag
-
-    def __call__(self, input_ids, scores, **_):
-        texts = self.tokenizer.batch_decode(input_ids[:, self.prompt :])
-        return torch.tensor([self.tag in text for text in texts], device=input_ids.device)
-
-
-class Plain:
-    """transformers' `generate` as one would use it, with care."""
-
-    def __init__(self, path: str, dtype: torch.dtype, judge: LocalJudge) -> None:
-        self.model = load_model(path, dtype=dtype).to(judge.model.device).eval()
-        self.tokenizer = judge.tokenizer
-        own = judge.model.generation_config.eos_token_id
-        self.config = GenerationConfig(
-            max_new_tokens=ANSWER,
-            do_sample=False,
-            repetition_penalty=1.0,
-            eos_token_id=own if own is not None else self.tokenizer.eos_token_id,
-            pad_token_id=self.tokenizer.pad_token_id,
-        )
-
-    def answer(self, prompts: list[tuple[int, ...]], batch_size: int, tag: str) -> tuple[list[str], int]:
-        """The texts in order, and how many tokens were written."""
-        order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
-        texts, written, pad = [""] * len(prompts), 0, self.tokenizer.pad_token_id
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            width = len(prompts[batch[0]])
-            rows = [[pad] * (width - len(prompts[i])) + list(prompts[i]) for i in batch]
-            masks = [[0] * (width - len(prompts[i])) + [1] * len(prompts[i]) for i in batch]
-            with torch.no_grad():
-                output = self.model.generate(
-                    input_ids=torch.tensor(rows, device=self.model.device),
-                    attention_mask=torch.tensor(masks, device=self.model.device),
-                    generation_config=self.config,
-                    stopping_criteria=StoppingCriteriaList([Closed(self.tokenizer, width, tag)]),
-                )[:, width:]
-            written += int((output != pad).sum())
-            for i, text in zip(
-                batch, self.tokenizer.batch_decode(output, skip_special_tokens=True), strict=True
-            ):
-                texts[i] = text
-        return texts, written
-
-    def fastest(self, prompts: list[tuple[int, ...]], sizes: list[int], tag: str) -> dict[int, float]:
-        """Seconds for each batch size."""
-        found = {}
-        for size in sizes:
-            found[size] = timed(lambda size=size: self.answer(prompts, size, tag))[0]
-            print(
-                f"  generate, batches of {size}: {found[size]:.1f} s for {len(prompts)} questions", flush=True
-            )
-        return found
-
-
-def timed(run: Callable):
-    began = time.perf_counter()
-    result = run()
-    return time.perf_counter() - began, result
 
 
 def encoded(judge: LocalJudge, task, prompts) -> dict[str, float]:
@@ -137,6 +70,21 @@ def peak(dtype: torch.dtype, device) -> float:
     a, b = (torch.randn(SIDE, SIDE, device=device).to(dtype) for _ in range(2))
     seconds, _ = timed(lambda: (a @ b)[0, 0].item())
     return 2 * SIDE**3 / seconds
+
+
+def operators(judge: LocalJudge, task, conversations: list, most: int = 15) -> dict[str, float]:
+    """Shares of the seconds of `expected` by PyTorch's operators, the largest first; those of the rest together."""
+    gpu = judge.model.device.type == "cuda"
+    kind = torch.profiler.ProfilerActivity.CUDA if gpu else torch.profiler.ProfilerActivity.CPU
+    with torch.profiler.profile(activities=[kind]) as profile:
+        judge.answer(task, conversations, mode="expected", max_new_tokens=ANSWER)
+    times = {
+        event.key: event.self_device_time_total if gpu else event.self_cpu_time_total
+        for event in profile.key_averages()
+    }
+    ordered = sorted(times.items(), key=lambda item: -item[1])
+    found = {name: time / sum(times.values()) for name, time in ordered[:most]}
+    return {**found, "the rest": 1 - sum(found.values())}
 
 
 def fitting(judge: LocalJudge, conversations: list) -> list:
@@ -197,6 +145,7 @@ def modes(judge: LocalJudge, plain: Plain, rows, arguments) -> dict:
         "expected_encodes": work,
         "matrix_product_per_second": statistics.median(peaks),
         "expected_share_of_peak": work["operations"] / took / statistics.median(peaks),
+        "expected_operators": operators(judge, task, conversations[: arguments.tune]),
         "generate_batch_size": best,
         "generate_seconds_tried": tried,
         "generate_tokens_written": written,
@@ -262,6 +211,8 @@ def show(found: dict) -> None:
         f"{one['expected_share_of_peak']:.0%} of the peak of {one['matrix_product_per_second'] / 1e9:.0f} GFLOP/s; "
         f"generate in batches of {one['generate_batch_size']} writes {one['generate_tokens_written']:,} tokens"
     )
+    shares = [f"{name} {share:.1%}" for name, share in one["expected_operators"].items()]
+    print("its seconds by operator: " + ", ".join(shares))
     if pairs:
         print(f"\n{pairs['pairs']} pairs, {pairs['rubric_tokens']} tokens in all of their prompts")
         print(f"{'':13}{'without sharing':>17}{'encoded':>10}{'seconds':>9}{'predicted':>11}")
@@ -286,7 +237,9 @@ def main() -> None:
     parser.add_argument(
         "--batch-sizes", type=int, nargs="+", default=[4, 8, 16, 32], help="that generate tries"
     )
-    parser.add_argument("--tune", type=int, default=64, help="rows on which it tries them")
+    parser.add_argument(
+        "--tune", type=int, default=64, help="rows on which it tries them, and the profiler looks"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
 

@@ -9,8 +9,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # a machine that is busy with other tests is no property of the code
-settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("busy")
+_BUSY = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+# the same examples in every run, so that a change is judged by what it changed; `--hypothesis-profile explore` draws new ones
+settings.register_profile("same", derandomize=True, **_BUSY)
+settings.register_profile("explore", max_examples=500, **_BUSY)
+settings.load_profile("same")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing in the tests may reach for the network
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"

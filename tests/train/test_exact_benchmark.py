@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import sys
 
@@ -14,9 +14,10 @@ from rm_gallery.core.tasks import PointwiseTask
 from tests.conftest import ROOT
 from tests.train.exact_parts import write_rule
 
-_spec = importlib.util.spec_from_file_location("benchmark_exact", ROOT / "benchmarks" / "exact.py")
-exact = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(exact)
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(str(ROOT / "benchmarks"))
+    exact = importlib.import_module("exact")
+    figures = importlib.import_module("exact_figures")
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -35,7 +36,7 @@ def points(*rewards: float, each: float = 1.0) -> list[dict[str, float]]:
     ],
 )
 def test_reached_is_from_when_on_it_holds(rewards, step):
-    found = exact.held_from(points(*rewards), 0.5)
+    found = figures.held_from(points(*rewards), 0.5)
     assert (found and found["step"]) == step
 
 
@@ -44,21 +45,21 @@ def test_the_share_is_of_the_mean_curves_and_only_beside_a_gain():
         "grpo": {"0": points(0.1, 0.3, 0.5, each=10), "1": points(0.1, 0.5, 0.7, each=10)},
         "exact": {"0": points(0.1, 0.5, 0.8), "1": points(0.1, 0.6, 0.7)},
     }
-    found = exact.compare(runs, {"interval": [0.1, 0.5]})
+    found = figures.compare(runs, {"interval": [0.1, 0.5]})
     assert found["mean"]["grpo_reward"] == pytest.approx(0.6)
     assert found["claim"] == found["mean"]["share"] == pytest.approx(2 / 20)
     assert [each["share"] for each in found["by_seed"].values()] == pytest.approx([1 / 20, 2 / 20])
-    assert exact.compare(runs, {"interval": [-0.1, 0.5]})["claim"] is None
+    assert figures.compare(runs, {"interval": [-0.1, 0.5]})["claim"] is None
     runs["exact"]["0"][-1]["reward"] = 0.2
-    assert exact.compare(runs, {"interval": [0.1, 0.5]})["why"] == "exact never holds it"
+    assert figures.compare(runs, {"interval": [0.1, 0.5]})["why"] == "exact never holds it"
 
 
 def test_the_interval_is_wide_where_few_prompts_decide():
     """A hundred rows of one prompt are one observation."""
     gains = np.tile(np.repeat([0.5, -0.1], 100), (3, 1))
-    low, high = exact.interval(gains, ["a"] * 100 + ["b"] * 100)
+    low, high = figures.interval(gains, ["a"] * 100 + ["b"] * 100)
     assert (low, high) == pytest.approx((-0.1, 0.5))
-    low, high = exact.interval(gains, [str(i) for i in range(200)])
+    low, high = figures.interval(gains, [str(i) for i in range(200)])
     assert 0.1 < low < 0.2 < high < 0.3
 
 

@@ -10,8 +10,11 @@ from rm_gallery.core.estimate.model import Transformer
 from rm_gallery.core.estimate.work import (
     bytes_per_number,
     checkpoints,
+    prompts_a_pass,
     samples,
     shares_prompts,
+    texts_a_prompt,
+    tokens_behind,
     trained_weights,
 )
 from rm_gallery.core.train.config import TrainConfig
@@ -70,27 +73,19 @@ def _activations(config: TrainConfig, model: Transformer, lengths: Lengths, gpus
     the four intermediate results of a gated feed-forward layer, and in float32 those of the norms and residuals.
     """
     number = bytes_per_number(config)
-    prompts = max(
-        1,
-        config.micro_batch_size // gpus if config.train.micro_batch_size is None else config.micro_batch_size,
-    )
-    n = samples(config) or 1
-    copies = n if config.method == "grpo" and not shares_prompts(config) else 1
-    texts = 2 if config.method == "bradley_terry" else 1
-    behind = n * (max(0, lengths.answer - 1) + lengths.behind)
-    if config.method == "exact" and not samples(config):
-        behind = lengths.tree or 0
-    tokens = prompts * (texts * copies * lengths.longest + behind)
+    texts, behind = texts_a_prompt(config), tokens_behind(config, lengths)
+    prompts = prompts_a_pass(config, lengths, gpus)
+    tokens = prompts * (texts * lengths.longest + behind)
     wide = (4 if model.gated else 2) * model.intermediate
     if config.engine == "verl" and config.train.micro_batch_size is None:
-        tokens = max(VERL_TOKENS, lengths.longest + lengths.answer)
+        tokens = max(config.train.micro_batch_tokens or VERL_TOKENS, lengths.longest + lengths.answer)
     a_token = number * (4 * model.hidden + 2 * model.kv_width + wide) + 16 * model.hidden
     kept = float(tokens * model.layers * a_token)
     if checkpoints(config, model):
         kept = tokens * (4 * model.hidden * model.layers + a_token)
     shares = config.method not in SCALAR and shares_prompts(config)  # attention is then our own
     if config.model.attention == "eager" and not shares:
-        kept += prompts * texts * copies * lengths.longest**2 * model.heads * model.layers * (number + 4)
+        kept += prompts * texts * lengths.longest**2 * model.heads * model.layers * (number + 4)
     if config.method not in SCALAR:
         scored = prompts * (1 + behind)
         kept += min(_LOGITS, scored) * model.vocabulary * 4 * 3

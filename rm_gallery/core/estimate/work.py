@@ -63,10 +63,7 @@ def evaluations(config: TrainConfig, steps: int) -> int:
 def step_work(config: TrainConfig, model: Transformer, lengths: Lengths, gpus: int = 1) -> list[Work]:
     """One training step, of one of `gpus` processes that share its prompts evenly."""
     batch = config.train.batch_size / gpus
-    micro = max(
-        1.0,
-        batch / (config.micro_batch_size if config.train.micro_batch_size else config.mini_batch_size / gpus),
-    )
+    micro = max(1.0, batch / prompts_a_pass(config, lengths, gpus))
     if config.method in SCALAR:
         texts = batch * (2 if config.method == "bradley_terry" else 1)
         forward = texts * _mean(model.without_head, lengths.texts, 1, 1)
@@ -96,6 +93,32 @@ def step_work(config: TrainConfig, model: Transformer, lengths: Lengths, gpus: i
         ),
         Work("optimizer", "optimizer", read=updates * OPTIMIZER_BYTES * trained),
     ]
+
+
+def prompts_a_pass(config: TrainConfig, lengths: Lengths, gpus: int) -> int:
+    """Prompts (texts, pairs) of a forward and backward pass of one of the processes."""
+    if config.train.micro_batch_size is not None:
+        return config.micro_batch_size
+    share = max(1, config.mini_batch_size // gpus)
+    if config.train.micro_batch_tokens is None:
+        return share
+    one = texts_a_prompt(config) * lengths.longest + tokens_behind(config, lengths)
+    return min(share, max(1, config.train.micro_batch_tokens // one))
+
+
+def texts_a_prompt(config: TrainConfig) -> int:
+    """How often a pass encodes a prompt."""
+    if config.method == "bradley_terry":
+        return 2
+    return config.rollout.n if config.method == "grpo" and not shares_prompts(config) else 1
+
+
+def tokens_behind(config: TrainConfig, lengths: Lengths) -> int:
+    """Tokens that a pass encodes behind a prompt: of its answers, or of the tree of verdicts."""
+    n = samples(config)
+    if config.method == "exact" and not n:
+        return lengths.tree or 0
+    return (n or 1) * (max(0, lengths.answer - 1) + lengths.behind)
 
 
 def samples(config: TrainConfig) -> int:

@@ -71,6 +71,8 @@ class TrainSection(_Section):
     """Prompts per optimizer update; divides `batch_size`. Null: all of them at once."""
     micro_batch_size: int | None = Field(default=None, ge=1)
     """Prompts per forward and backward pass: memory only, not the result. Null: the mini-batch."""
+    micro_batch_tokens: int | None = Field(default=None, ge=1)
+    """In place of it: as many prompts as never have more tokens than this, with their answers."""
     epochs: float = Field(default=1, gt=0)
     max_steps: int | None = Field(default=None, ge=1)
     learning_rate: float = Field(default=1.0e-6, gt=0)
@@ -223,6 +225,11 @@ class TrainConfig(TaskConfig):
             raise ValueError(
                 f"train.mini_batch_size ({self.mini_batch_size}) must be a multiple of train.micro_batch_size "
                 f"({self.micro_batch_size})"
+            )
+        if train.micro_batch_size and train.micro_batch_tokens:
+            raise ValueError(
+                f"train.micro_batch_size ({train.micro_batch_size}) and train.micro_batch_tokens "
+                f"({train.micro_batch_tokens}) both say what a pass takes: leave one of them out"
             )
         if self.method == "grpo" and self.rollout.n < 2:
             raise ValueError(

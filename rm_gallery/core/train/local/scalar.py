@@ -28,6 +28,7 @@ from rm_gallery.core.train.local.trainers import (
     in_bfloat16,
     lora_config,
     micro_batch,
+    within_budget,
     world_size,
 )
 from rm_gallery.core.train.run_folder import RunFolder
@@ -84,14 +85,18 @@ class ScalarJob(Job, Generic[R]):
         train, texts, said = encoder.fit(rows, cls._conversations, f"training {cls.unit}")
         cls._check(config, train)
         val, _, said_val = encoder.fit(rows_val, cls._conversations, f"held-out {cls.unit}")
+        order = training_order(config, [row.input for row in train])
+        # the two texts of a pair are padded to the longer one's length
+        loads = [len(each) * max(len(text["input_ids"]) for text in each) for each in texts]
+        config, passes = within_budget(config, order, loads, padded=True)
         return cls(
             config=config,
             tokenizer=encoder.tokenizer,
-            order=training_order(config, [row.input for row in train]),
+            order=order,
             rows=len(train),
             overlong=len(rows) - len(train),
             overlong_val=len(rows_val) - len(val),
-            notes=[*notes, *said, *said_val],
+            notes=[*notes, *said, *said_val, *passes],
             train=train,
             val=val,
             texts=texts,

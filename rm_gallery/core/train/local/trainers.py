@@ -178,6 +178,33 @@ def lora_config(config: TrainConfig, task_type: str = "CAUSAL_LM", **options: An
     )
 
 
+def within_budget(
+    config: TrainConfig, order: Sequence[int], loads: Sequence[int], *, padded: bool
+) -> tuple[TrainConfig, list[str]]:
+    """The configuration with `train.micro_batch_tokens` made a `micro_batch_size`, and what to say of it.
+
+    That is the largest share of a mini-batch none of whose passes, in this order, has more tokens than the budget; one
+    prompt where each share has. `loads` are the tokens of each training row with its answers; a pass that is `padded`
+    has the largest of them for each row.
+    """
+    budget = config.train.micro_batch_tokens
+    if budget is None:
+        return config, []
+
+    def heaviest(size: int) -> int:
+        passes = ([loads[i] for i in order[at : at + size]] for at in range(0, len(order), size))
+        return max(size * max(each) if padded else sum(each) for each in passes)
+
+    share = max(1, config.mini_batch_size // world_size())
+    fitting = (size for size in range(share, 0, -1) if share % size == 0 and heaviest(size) <= budget)
+    size = next(fitting, 1)
+    train = config.train.model_copy(update={"micro_batch_size": size, "micro_batch_tokens": None})
+    tokens = heaviest(size)
+    over = ", which is over train.micro_batch_tokens" if tokens > budget else ""
+    said = f"a pass takes {size} {'prompt' if size == 1 else 'prompts'}: {tokens:,} tokens at most{over}"
+    return config.model_copy(update={"train": train}), [said]
+
+
 def micro_batch(config: TrainConfig) -> int:
     """Prompts per pass on one process. Raises `ConfigError` where they do not divide a mini-batch."""
     world = world_size()

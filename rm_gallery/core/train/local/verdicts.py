@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,16 @@ from rm_gallery.core.data.rows import load_rows
 from rm_gallery.core.errors import DataError
 from rm_gallery.core.evaluate.predictions import task_kind
 from rm_gallery.core.judge import LocalJudge
+from rm_gallery.core.models.tree import Tree
 from rm_gallery.core.models.weights import load_model, load_tokenizer
 from rm_gallery.core.tasks import Task
 from rm_gallery.core.tasks.saved import save_task
 from rm_gallery.core.train.config import TrainConfig
-from rm_gallery.core.train.local.answers import Written, with_reasoning, written
+from rm_gallery.core.train.local.answers import Written, reasons, with_reasoning, written
 from rm_gallery.core.train.local.exact_objective import check_exact
 from rm_gallery.core.train.local.heldout import HeldOut
 from rm_gallery.core.train.local.job import Job, training_order
-from rm_gallery.core.train.local.trainers import Plan, grpo_trainer, in_bfloat16, sft_trainer
+from rm_gallery.core.train.local.trainers import Plan, grpo_trainer, in_bfloat16, sft_trainer, within_budget
 from rm_gallery.core.train.rows import Example, build_examples, drop_overlong
 from rm_gallery.core.train.run_folder import RunFolder
 
@@ -48,6 +50,19 @@ def read_examples(config: TrainConfig) -> tuple[Task[Any], list[Example], list[E
             raise DataError(f"{file} does not fit the task {task.name}: {error}") from None
 
     return task, examples(config.data.train), examples(config.data.val)
+
+
+def tokens_with_answers(
+    config: TrainConfig, prompts: Sequence[int], answers: Sequence[Written], verdicts: Tree
+) -> list[int]:
+    """Of each training row: the tokens of its prompt and of its answers, as long as they may become, in one pass."""
+    if config.method == "sft":
+        return [prompt + len(answer.answer) for prompt, answer in zip(prompts, answers, strict=True)]
+    n, longest = config.rollout.n, config.rollout.max_response_length
+    if config.method == "grpo":
+        return [(prompt if config.model.shared_prefix else n * prompt) + n * longest for prompt in prompts]
+    tree = len(verdicts.tokens)
+    return [prompt + (n * (longest + tree) if reasons(config) else tree) for prompt in prompts]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +94,12 @@ class VerdictJob(Job):
             train, answers, said = written(config, task, asker, train)
             left_out += said
         order = training_order(config, [task.cluster(example.row) for example in train])
+        loads: list[int] = []
+        if config.train.micro_batch_tokens:
+            prompts = [count(example.messages) for example in train]
+            verdicts = asker.verdict_tree(task) if config.method == "exact" else Tree()
+            loads = tokens_with_answers(config, prompts, answers, verdicts)
+        config, passes = within_budget(config, order, loads, padded=not config.model.shared_prefix)
         notes = [
             f"{out} {kind} prompts are over data.max_prompt_length and left out"
             for kind, out in (("training", overlong), ("held-out", overlong_val))
@@ -91,7 +112,7 @@ class VerdictJob(Job):
             rows=len(train),
             overlong=overlong,
             overlong_val=overlong_val,
-            notes=[*notes, *left_out],
+            notes=[*notes, *left_out, *passes],
             task=task,
             asker=asker,
             answers=answers,

@@ -178,6 +178,7 @@ def _actor(config: TrainConfig, machine: Machine, size: ModelSize) -> dict[str, 
 
 def _micro_batches(config: TrainConfig, machine: Machine, tokens: int) -> dict[str, Any]:
     """By a budget of tokens, or of a fixed number of samples where `train.micro_batch_size` asks for one."""
+    budget = config.train.micro_batch_tokens or 16384
     places = ("actor.ppo", "ref.log_prob", "rollout.log_prob")
     fixed = config.train.micro_batch_size is not None or not machine.flash_attention
     keys: dict[str, Any] = {
@@ -185,8 +186,8 @@ def _micro_batches(config: TrainConfig, machine: Machine, tokens: int) -> dict[s
         "actor_rollout_ref.ref.log_prob_use_dynamic_bsz": not fixed,
         "actor_rollout_ref.rollout.log_prob_use_dynamic_bsz": not fixed,
     }
-    # verl counts samples, ours prompts; without a size of one's own, as many as make some 16k tokens
-    prompts = config.train.micro_batch_size or max(1, 16384 // (tokens * config.rollout.n))
+    # verl counts samples, ours prompts; without a size of one's own, as many as make some of the budget
+    prompts = config.train.micro_batch_size or max(1, budget // (tokens * config.rollout.n))
     size = min(prompts, config.mini_batch_size) * config.rollout.n
     share = config.mini_batch_size * config.rollout.n // (machine.gpus_per_node * machine.nodes)
     size = math.gcd(size, share) if share else size
@@ -196,7 +197,7 @@ def _micro_batches(config: TrainConfig, machine: Machine, tokens: int) -> dict[s
         if fixed:
             keys[f"{key}_micro_batch_size_per_gpu"] = size
         else:
-            keys[f"{key}_max_token_len_per_gpu"] = max(16384, tokens)
+            keys[f"{key}_max_token_len_per_gpu"] = max(budget, tokens)
     return keys
 
 
