@@ -2,6 +2,7 @@
 
     rmg data convert --config examples/train/pointwise/data_config.yaml
     python benchmarks/judge.py --model MODEL --data FILE_test.parquet [--limit 64] [--dtype bfloat16]
+    python benchmarks/judge.py --table
 
 `expected`, `greedy` and `vote@8` are `LocalJudge`'s. `generate` gets its best: weights in the dtype of the computation,
 KV cache, batches of like lengths, the batch size that is fastest on a part of the rows, and each batch stops when all
@@ -227,8 +228,9 @@ def show(found: dict) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--model", required=True, help="folder of a language model")
-    parser.add_argument("--data", required=True, type=Path, help="pointwise rows (Parquet)")
+    parser.add_argument("--model", help="folder of a language model")
+    parser.add_argument("--data", type=Path, help="pointwise rows (Parquet)")
+    parser.add_argument("--table", action="store_true", help="only print the table of --out")
     parser.add_argument("--limit", type=int, help="rows; by default all")
     parser.add_argument("--dtype", default="auto", help="float32, bfloat16 or auto")
     parser.add_argument("--repeats", type=int, default=3)
@@ -242,6 +244,11 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
+    if arguments.table:
+        show(json.loads(arguments.out.read_text(encoding="utf-8")))
+        return
+    if arguments.model is None or arguments.data is None:
+        parser.error("--model and --data are needed, or --table")
 
     rows = load_rows(arguments.data, arguments.limit)
     sizes = {"batch_size": arguments.batch_size, "batch_tokens": arguments.batch_tokens}

@@ -11,8 +11,8 @@ line stands by itself. bfloat16 is the dtype of the computation over float32 wei
 
 Each system is a process of its own, whose peak memory is the kernel's figure (of verl: the sum over its processes,
 shared pages once, looked at every two seconds). All take a step in turn, with a product of two 4096 x 4096 matrices
-before each round; the others wait, and keep their weights in memory (`--one-at-a-time` starts each anew for each
-round, where there is no room for that). verl cannot wait: it runs its steps in one go. The first step of each is not
+before each; the others wait, and keep their memory (with `--one-after-another` each takes all its steps before the
+next starts, where there is no room for that). verl cannot wait: it runs its steps in one go. The first step of each is not
 counted; medians of the others are shown. `log_probs` are the old and the reference policy's; TRL and ours know the
 old one's to equal the current one's, and only verl computes it.
 
@@ -84,34 +84,43 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add = parser.add_argument
-    add("--model", help="folder of a language model")
-    add("--prompt", type=int, default=512, help="tokens of each prompt")
-    add("--prompts", type=int, default=8, help="distinct prompts a step")
-    add("--group", type=int, default=8, help="samples of each prompt")
-    add("--verdict", type=int, default=8, help="tokens of each sample")
-    add("--dtype", nargs="+", choices=("float32", "bfloat16"), default=["float32"])
-    add("--attention", choices=("sdpa", "eager", "flash_attention_2"), help="of all systems: model.attention")
-    add("--systems", nargs="+", choices=SYSTEMS, help="by default all; verl where --verl-python is given")
-    add("--verl-python", help="the Python of an environment with verl (make verl-cpu)")
-    add(
+    parser.add_argument("--model", help="folder of a language model")
+    parser.add_argument("--prompt", type=int, default=512, help="tokens of each prompt")
+    parser.add_argument("--prompts", type=int, default=8, help="distinct prompts a step")
+    parser.add_argument("--group", type=int, default=8, help="samples of each prompt")
+    parser.add_argument("--verdict", type=int, default=8, help="tokens of each sample")
+    parser.add_argument("--dtype", nargs="+", choices=("float32", "bfloat16"), default=["float32"])
+    parser.add_argument(
+        "--attention", choices=("sdpa", "eager", "flash_attention_2"), help="of all systems: model.attention"
+    )
+    parser.add_argument(
+        "--systems", nargs="+", choices=SYSTEMS, help="by default all; verl where --verl-python is given"
+    )
+    parser.add_argument("--verl-python", help="the Python of an environment with verl (make verl-cpu)")
+    parser.add_argument(
         "--micro-batches",
         type=int,
         nargs="+",
         default=[4, 8, 16, 32, 64],
         help="samples a pass to try for TRL",
     )
-    add("--memory-limit", type=float, default=20.0, help="GiB, of TRL's process")
-    add("--micro-ours", type=int, help="our prompts a pass; by default all")
-    add("--grid", nargs="*", choices=GRID, help=f"also each of {GRID}, one at a time; or of those named")
-    add("--repeats", type=int, default=5, help="steps that count")
-    add("--one-at-a-time", action="store_true", help="start each system anew for each step")
-    add("--threads", type=int, help="of each process")
-    add("--side", type=int, default=4096, help="of the matrices of the peak")
-    add("--work", type=Path, help="where rows and logs go; by default a folder that is removed")
-    add("--out", type=Path, default=RESULTS)
-    add("--plot", type=Path, help="PNG of speed-up against group size")
-    add("--table", action="store_true", help="only print the table (and plot) of --out")
+    parser.add_argument("--memory-limit", type=float, default=20.0, help="GiB, of TRL's process")
+    parser.add_argument("--micro-ours", type=int, help="our prompts a pass; by default all")
+    parser.add_argument(
+        "--grid", nargs="*", choices=GRID, help=f"also each of {GRID}, one at a time; or of those named"
+    )
+    parser.add_argument("--repeats", type=int, default=5, help="steps that count")
+    parser.add_argument(
+        "--one-after-another", action="store_true", help="one system in memory at a time, with all its steps"
+    )
+    parser.add_argument("--threads", type=int, help="of each process")
+    parser.add_argument("--side", type=int, default=4096, help="of the matrices of the peak")
+    parser.add_argument(
+        "--work", type=Path, help="where rows and logs go; by default a folder that is removed"
+    )
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--plot", type=Path, help="PNG of speed-up against group size")
+    parser.add_argument("--table", action="store_true", help="only print the table (and plot) of --out")
     given = parser.parse_args(words)
     if given.systems is None:
         given.systems = [name for name in SYSTEMS if name != "verl" or given.verl_python]

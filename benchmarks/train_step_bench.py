@@ -7,7 +7,7 @@ import json
 import os
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class Bench:
 
     def __init__(self, given: argparse.Namespace, results: Settings, work: Path) -> None:
         self.given, self.results, self.work = given, results, work
-        self.environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "OMP_WAIT_POLICY": "PASSIVE"}
+        self.environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
         if given.threads:
             threads = str(given.threads)
             self.environment |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
@@ -146,8 +146,6 @@ class Bench:
                     raise Failed(f"{name} drew {wrong:g} tokens a sample in place of {one['verdict']}")
                 found[name].append(answer)
                 print(f"  {number + 1} {name:9}{answer['seconds']:9.2f} s", file=sys.stderr, flush=True)
-                if self.given.one_at_a_time:
-                    end(name)
             except Failed as why:
                 failed[name] = str(why)
                 print(f"  {why}", file=sys.stderr)
@@ -155,9 +153,10 @@ class Bench:
                     running.pop(name).stop()
 
         try:
-            for number in range(one["repeats"]):
-                for name in found:
-                    take(name, number)
+            for name, number in self.turns(list(found), one["repeats"]):
+                take(name, number)
+                if self.given.one_after_another and number == one["repeats"] - 1 and name != "product":
+                    end(name)
             for name in list(running):
                 try:
                     end(name)
@@ -187,6 +186,16 @@ class Bench:
         systems = {name: systems[name] for name in SYSTEMS if name in systems}
         ideal = ideal_speed_up(one["prompt"], one["group"], one["verdict"])
         return {**one, "ideal_speed_up": ideal, "matrix_product_per_second": peak, "systems": systems}
+
+    def turns(self, names: list[str], repeats: int) -> Iterator[tuple[str, int]]:
+        """Each system's step in each round, or all steps of one system before the next; a product before every step."""
+        product, *systems = names
+        if self.given.one_after_another:
+            steps = [(name, number) for name in systems for number in range(repeats)]
+        else:
+            steps = [(name, number) for number in range(repeats) for name in systems]
+        for name, number in steps:
+            yield from ((product, number), (name, number))
 
     def verl(self, one: Settings, shape: Shape | None, peak: float) -> Settings:
         settings = yaml_of("verl", one, self.given, self.rows(one), None)
