@@ -18,17 +18,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import transformers
 import trl
 from exact_figures import METHODS, compare, interval, plot, show
+from machine import machine
 
 from rm_gallery.core.data.rows import load_rows
 from rm_gallery.core.evaluate import score_outputs
@@ -125,6 +122,18 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
+def prepare(task, arguments) -> tuple[dict[str, list], dict[str, Path]]:
+    """The rows to train on, to choose learning rates by (`tune`) and held out (`val`), and their files under `--work`."""
+    every, held_out = (
+        fitting(load_rows(path, arguments.limit), task, arguments)
+        for path in (arguments.train, arguments.val)
+    )
+    kept, apart = split(every, task, arguments.tune_prompts)
+    rows = {"train": kept, "tune": apart, "val": held_out}
+    print(f"{len(kept)} rows to train on, {len(apart)} to choose by, {len(held_out)} held out", flush=True)
+    return rows, {name: write_rows(arguments.work / f"{name}.jsonl", part) for name, part in rows.items()}
+
+
 def tune(method: str, files: dict[str, Path], arguments) -> dict[str, Any]:
     """The learning rate with the highest reward on the prompts set apart, the smallest where several are."""
     found = {}
@@ -182,20 +191,10 @@ def parsed() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parsed()
-    work: Path = arguments.work
     probe = settings_of("grpo", 1.0, 0, {"train": arguments.train, "val": arguments.val}, arguments)
     task = probe.build_task()
-    rows, held_out = (
-        fitting(load_rows(path, arguments.limit), task, arguments)
-        for path in (arguments.train, arguments.val)
-    )
-    kept, apart = split(rows, task, arguments.tune_prompts)
-    files = {
-        "train": write_rows(work / "train.jsonl", kept),
-        "tune": write_rows(work / "tune.jsonl", apart),
-        "val": write_rows(work / "val.jsonl", held_out),
-    }
-    print(f"{len(kept)} rows to train on, {len(apart)} to choose by, {len(held_out)} held out", flush=True)
+    rows, files = prepare(task, arguments)
+    held_out = rows["val"]
     tuned = {
         method: tune(method, {"train": files["train"], "val": files["tune"]}, arguments) for method in METHODS
     }
@@ -206,7 +205,7 @@ def main() -> None:
     for i, seed in enumerate(arguments.seeds):
         for method in METHODS[:: 1 if i % 2 == 0 else -1]:
             config = settings_of(method, tuned[method]["chosen"], seed, files, arguments)
-            folder = trained(f"{method}-{seed}", config, work)
+            folder = trained(f"{method}-{seed}", config, arguments.work)
             runs[method][str(seed)] = points = curve(folder)
             last[method].append(rewards(str(folder / "actor_latest"), held_out, task, arguments))
             print(
@@ -232,22 +231,11 @@ def main() -> None:
         "samples",
     )
     found = {
-        "machine": {
-            "cpus": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "trl": trl.__version__,
-        },
+        "machine": machine(trl),
         "model": Path(arguments.model).name,
         "data": {"train": arguments.train.name, "val": arguments.val.name},
         "rows": {
-            "train": len(kept),
-            "tune": len(apart),
-            "val": len(held_out),
+            **{name: len(part) for name, part in rows.items()},
             "val_prompts": len(set(prompts)),
         },
         "dtype": str(resolve_dtype(arguments.dtype)).removeprefix("torch."),

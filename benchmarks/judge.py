@@ -21,14 +21,12 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
-import platform
 import statistics
 from pathlib import Path
 
 import torch
-import transformers
 from judge_generate import ANSWER, Plain, timed
+from machine import machine
 
 from rm_gallery.core.data.rows import load_rows
 from rm_gallery.core.judge import LocalJudge
@@ -257,15 +255,7 @@ def main() -> None:
     with quiet_transformers():
         plain = Plain(arguments.model, compute, judge)
         found = {
-            "machine": {
-                "cpus": os.cpu_count(),
-                "threads": torch.get_num_threads(),
-                "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-                "python": platform.python_version(),
-                "machine": platform.machine(),
-                "torch": torch.__version__,
-                "transformers": transformers.__version__,
-            },
+            "machine": machine(),
             "model": Path(arguments.model).name,
             "data": arguments.data.name,
             "dtype": str(compute).removeprefix("torch."),

@@ -14,17 +14,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
-from exact import curve, fitting, settings_of, split, trained, tune, write_rows
+from exact import curve, prepare, settings_of, trained, tune
+from machine import machine
 
-from rm_gallery.core.data.rows import load_rows
 from rm_gallery.core.evaluate import compute_baselines, compute_metrics, score_outputs
 from rm_gallery.core.judge import LocalJudge
 from rm_gallery.core.models.weights import resolve_dtype
@@ -96,22 +92,12 @@ def parsed() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parsed()
-    work: Path = arguments.work
     task = PointwiseTask(instruction=arguments.instruction)
-    rows, held_out = (
-        fitting(load_rows(path, arguments.limit), task, arguments)
-        for path in (arguments.train, arguments.val)
-    )
-    kept, apart = split(rows, task, arguments.tune_prompts)
-    files = {
-        "train": write_rows(work / "train.jsonl", kept),
-        "tune": write_rows(work / "tune.jsonl", apart),
-        "val": write_rows(work / "val.jsonl", held_out),
-    }
-    print(f"{len(kept)} rows to train on, {len(apart)} to choose by, {len(held_out)} held out", flush=True)
+    rows, files = prepare(task, arguments)
+    held_out = rows["val"]
     found: dict[str, Any] = {}
     for reward in arguments.rewards:
-        each = argparse.Namespace(**{**vars(arguments), "reward": reward, "work": work / reward})
+        each = argparse.Namespace(**{**vars(arguments), "reward": reward, "work": arguments.work / reward})
         print(reward, flush=True)
         rate = tune("exact", {"train": files["train"], "val": files["tune"]}, each)
         runs = {}
@@ -125,22 +111,14 @@ def main() -> None:
         found[reward] = {"learning_rate": rate, "runs": runs}
     shown = ("steps", "seeds", "kl_coef", "grid", "tune_prompts", "limit", "batch_size")
     results = {
-        "machine": {
-            "cpus": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        },
+        "machine": machine(),
         "model": Path(arguments.model).name,
         "data": {"train": arguments.train.name, "val": arguments.val.name},
-        "rows": {"train": len(kept), "tune": len(apart), "val": len(held_out)},
+        "rows": {name: len(part) for name, part in rows.items()},
         "dtype": str(resolve_dtype(arguments.dtype)).removeprefix("torch."),
         "settings": {name: getattr(arguments, name) for name in shown},
         "start": figures(arguments.model, held_out, task, arguments.dtype),
-        "baselines": baselines(task, kept, held_out),
+        "baselines": baselines(task, rows["train"], held_out),
         "rewards": found,
     }
     show(results)

@@ -129,8 +129,12 @@ class Bench:
         running: dict[str, System] = {}
 
         def end(name: str) -> None:
-            if name in running:
-                peaks[name] = max(peaks.get(name, 0.0), running.pop(name).finish())
+            if name not in running:
+                return
+            try:
+                peaks[name] = running.pop(name).finish()
+            except Failed as why:
+                failed[name] = str(why)
 
         def take(name: str, number: int) -> None:
             if name in failed:
@@ -158,10 +162,7 @@ class Bench:
                 if self.given.one_after_another and number == one["repeats"] - 1 and name != "product":
                     end(name)
             for name in list(running):
-                try:
-                    end(name)
-                except Failed as why:
-                    failed[name] = str(why)
+                end(name)
         finally:
             for system in running.values():
                 system.stop()
