@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from rm_gallery.core.evaluate.report import read_inputs
 from rm_gallery.core.tasks import get_task
 from rm_gallery.core.train.run_folder import RunFolder
+from rm_gallery.core.train.verl.launch import lost_figures
 from rm_gallery.core.train.verl.metrics import NAMES, Mirror, to_records
 from tests.conftest import ROOT
 
@@ -438,6 +439,21 @@ def test_nothing_yet(tmp_path):
     (tmp_path / "verl/metrics-1.jsonl").write_bytes(b"")
     assert Mirror(run).poll(last=True) == []
     assert not run.metrics.exists()
+
+
+def test_a_step_that_was_saved_and_not_written_is_said(tmp_path):
+    run = make_run(tmp_path)
+    assert lost_figures(run, Mirror(run)) is None, "nothing is saved"
+    (tmp_path / "verl/metrics-1.jsonl").write_bytes(as_bytes(run_lines(4)))
+    latest = tmp_path / "latest_checkpointed_iteration.txt"
+    latest.write_text("4")
+    assert lost_figures(run, Mirror(run)) is None, "verl wrote the step that it goes on after"
+    latest.write_text("5")
+    said = lost_figures(run, Mirror(run))
+    assert said is not None
+    assert "step 5" in said
+    assert "goes on at step 6" in said
+    assert str(tmp_path / "global_step_5") in said
 
 
 def test_best_is_the_best_of_the_checkpoints_that_are_kept(tmp_path):

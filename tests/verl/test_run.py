@@ -32,7 +32,7 @@ def compute_score(data_source, solution_str, ground_truth, extra_info=None, **kw
 
 @pytest.fixture(scope="module", params=["pointwise", "pairwise"])
 def finished(request, helpsteer2: Path, tiny_verl_model: Path, tmp_path_factory):
-    """(kind, run folder, reward log) of a script's run that was killed after its first checkpoint and resumed."""
+    """(kind, run folder, reward log) of a script's run that was killed after its first step and resumed."""
     kind, folder = request.param, tmp_path_factory.mktemp(request.param)
     log = folder / "reward_calls.jsonl"
     (folder / "reward_fn.py").write_text(SPY.format(task=kind.upper(), log=str(log)))
@@ -63,11 +63,16 @@ def finished(request, helpsteer2: Path, tiny_verl_model: Path, tmp_path_factory)
     command = [str(script), *(word for setting in settings for word in ("--set", setting))]
     run = folder / "checkpoints" / "run"
 
+    def stepped() -> bool:
+        # verl writes the step's figures after its checkpoint: a kill in between would lose them
+        figures = run / "verl" / "metrics-1.jsonl"
+        return figures.is_file() and '"training/global_step"' in figures.read_text()
+
     first = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 400
-    while first.poll() is None and not (run / "actor_latest").exists() and time.monotonic() < deadline:
+    while first.poll() is None and not stepped() and time.monotonic() < deadline:
         time.sleep(0.1)
-    saved = first.poll() is None and (run / "actor_latest").exists()
+    saved = first.poll() is None and stepped() and (run / "actor_latest").exists()
     if first.poll() is None:
         os.kill(first.pid, signal.SIGKILL)
     said = first.communicate()[1]

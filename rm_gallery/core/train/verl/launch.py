@@ -118,6 +118,8 @@ def train_verl(
     write_plan(plan)
     begin(checked.steps)
     mirror = Mirror(run)
+    if lost := lost_figures(run, mirror):
+        say(lost)
 
     def poll(last: bool) -> None:
         for line in mirror.poll(last=last):
@@ -127,6 +129,23 @@ def train_verl(
         command(plan.words), environment=plan.environment, log=run.path / "logs" / "training.log", poll=poll
     )
     return run
+
+
+def lost_figures(run: RunFolder, mirror: Mirror) -> str | None:
+    """A sentence on the step that a resumed run goes on after, where its figures are lost.
+
+    verl saves before it judges the held-out rows and writes the step's line; a run that ends in between has the
+    checkpoint without the figures, and they are not worth training the step again.
+    """
+    if not (run.path / LATEST).is_file():
+        return None
+    step = int((run.path / LATEST).read_text().strip())
+    if mirror.has_line(step):
+        return None
+    return (
+        f"step {step} was saved, but the run ended before verl wrote its figures: metrics.jsonl goes on at step "
+        f"{step + 1}; `rmg merge {run.path / f'global_step_{step}'} DIR` makes it a model for `rmg eval`"
+    )
 
 
 def write_plan(plan: VerlPlan) -> None:

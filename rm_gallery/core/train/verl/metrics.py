@@ -138,6 +138,11 @@ class Mirror:
         self._link_best(written)
         return new
 
+    def has_line(self, step: int) -> bool:
+        """Whether verl has written a line of this training step."""
+        self._read()
+        return (step, "train") in self._lines
+
     def _link_best(self, written: Mapping[Key, Record]) -> None:
         """Point `best` at the checkpoint with the highest held-out reward, of those that verl still keeps."""
         found: list[tuple[float, int, Path]] = []
