@@ -44,6 +44,7 @@ FIGURES = ("reward/mean", "accuracy", "kappa", "parse_rate")
 def settings_of(method: str, rate: float, seed: int, files: dict[str, Path], arguments) -> TrainConfig:
     """The training YAML; the two methods differ in nothing but what the method itself asks for."""
     each = {"grpo": arguments.grpo_eval_every, "exact": arguments.exact_eval_every}[method]
+    steps = {"grpo": arguments.steps, "exact": arguments.exact_steps or arguments.steps}[method]
     return check_config(
         {
             "task": arguments.task,
@@ -59,7 +60,7 @@ def settings_of(method: str, rate: float, seed: int, files: dict[str, Path], arg
                 "batch_size": arguments.batch_size,
                 "mini_batch_size": arguments.batch_size,
                 "micro_batch_size": arguments.micro_batch_size,
-                "max_steps": arguments.steps,
+                "max_steps": steps,
                 "learning_rate": rate,
                 "eval_every": each,
                 "save_every": None,
@@ -165,6 +166,11 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--val", required=True, type=Path, help="held-out rows")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument(
+        "--exact-steps",
+        type=int,
+        help="of method exact; by default as many. The rate is constant: fewer are the beginning of more",
+    )
     parser.add_argument("--task", default="pointwise")
     parser.add_argument("--instruction", help="replaces the task's own")
     parser.add_argument("--reward", default="auto", help="of single verdicts: GRPO knows no other")
@@ -220,6 +226,7 @@ def main() -> None:
     }
     shown = (
         "steps",
+        "exact_steps",
         "seeds",
         "task",
         "reward",

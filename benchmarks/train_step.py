@@ -106,6 +106,7 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--memory-limit", type=float, default=20.0, help="GiB, of TRL's process")
     parser.add_argument("--micro-ours", type=int, help="our prompts a pass; by default all")
+    parser.add_argument("--checkpoint-ours", action="store_true", help="ours with gradient checkpointing")
     parser.add_argument(
         "--grid", nargs="*", choices=GRID, help=f"also each of {GRID}, one at a time; or of those named"
     )
@@ -149,6 +150,7 @@ def main(words: Sequence[str] | None = None) -> int:
                 "kl_coef": KL,
                 "memory_limit_gib": given.memory_limit,
                 "micro_ours": given.micro_ours,
+                "checkpoint_ours": given.checkpoint_ours,
                 "matrix_side": given.side,
             },
         )

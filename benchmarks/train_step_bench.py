@@ -31,6 +31,7 @@ def yaml_of(system: str, one: Settings, given: argparse.Namespace, rows: Path, m
             "dtype": one["dtype"],
             "attention": one["attention"],
             "shared_prefix": system != "trl",
+            "gradient_checkpointing": given.checkpoint_ours and system in ("ours", "exact"),
         },
         "data": {"train": str(rows), "max_prompt_length": one["prompt"]},
         "train": {

@@ -129,6 +129,16 @@ def test_memory_grows_with_the_micro_batch_and_adapters_take_less(method, prompt
     assert lora.peak.low < memory_of(config(method=method), SMALL, given_).peak.low
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_reference_keeps_only_its_embeddings_in_float32(tied):
+    model = dataclasses.replace(SMALL, tied=tied)
+    parts = memory_of(config(model__dtype="bfloat16"), model, given_lengths(8, 100, 8)).parts
+    embeddings = model.vocabulary * model.hidden
+    assert parts["reference"] == 2 * (model.parameters - embeddings) + 4 * embeddings
+    whole = memory_of(config(model__dtype="float32"), model, given_lengths(8, 100, 8)).parts
+    assert whole["reference"] == 4 * model.parameters
+
+
 # -- against torch
 
 

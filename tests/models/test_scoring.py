@@ -6,13 +6,14 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.models import scoring
 from rm_gallery.core.models.forest import forest_attention
 from rm_gallery.core.models.prompts import Prompts, distinct, lay_out
 from rm_gallery.core.models.scoring import add_scoring, score_answers
+from rm_gallery.core.models.weights import store_for_autocast
 
 VOCABULARY = 61
 SIZES = {
@@ -139,6 +140,25 @@ def test_a_batch_of_a_forest_has_no_padding_and_no_token_twice():
     assert read == [len(rubric) + 1 + 3 + 2 * (2 + 3)], (
         "of an answer its last token is predicted, and not read"
     )
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen"])
+def test_a_model_stored_for_autocast_says_the_same_bit_by_bit(kind, way, tmp_path):
+    """Both of tied and of untied heads, read from a file as a reference is."""
+    model(kind).save_pretrained(tmp_path)
+    net = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    data = batch([(20, [2, 3, 1]), (18, [4, 2])], seed=1, stem=17)
+
+    def scores():
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            return shared(net, *data).log_probs
+
+    before, memory = scores(), net.get_memory_footprint()
+    store_for_autocast(net, torch.bfloat16)
+    assert torch.equal(scores(), before)
+    assert net.get_memory_footprint() < 0.65 * memory
+    assert net.get_input_embeddings().weight.dtype == torch.float32, "or residuals would be rounded"
+    assert (net.lm_head.weight is net.get_input_embeddings().weight) == (kind == "llama"), "tied as before"
 
 
 def test_rows_of_a_group_need_not_be_adjacent(way):

@@ -44,6 +44,7 @@ def memory_of(config: TrainConfig, model: Transformer, lengths: Lengths, gpus: i
     apart = gpus if config.engine == "verl" else 1
     trained = trained_weights(config, model)
     whole = model.parameters + (trained if config.model.lora else 0)
+    number = bytes_per_number(config)
     parts = {
         "libraries": LIBRARIES,
         "weights": 4 * whole / apart,
@@ -51,8 +52,10 @@ def memory_of(config: TrainConfig, model: Transformer, lengths: Lengths, gpus: i
         "optimizer": 8 * trained / apart,
     }
     if config.method in ("grpo", "exact") and config.loss.kl_coef and config.model.lora is None:
-        parts["reference"] = 4 * model.parameters / apart
-    number = bytes_per_number(config)
+        # the local engine stores its matrices as autocast rounds them; a head that is not tied is one too
+        shape, halved = model.shape, number == 2 and config.engine == "local"
+        matrices = shape.layer_weights + (0 if model.tied else shape.head_weights)
+        parts["reference"] = (4 * model.parameters - (2 * matrices if halved else 0)) / apart
     if number == 2:
         parts["weights in bfloat16"] = 2 * model.parameters / (1 if config.engine == "local" else apart)
     fixed = sum(parts.values())

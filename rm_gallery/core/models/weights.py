@@ -119,6 +119,25 @@ def inner_model(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
+def store_for_autocast(model: Any, dtype: torch.dtype) -> None:
+    """Store the linear layers of a frozen model in `dtype`, in place.
+
+    Under autocast to that dtype they are rounded to it at each use, so that every figure stays the same, bit by bit, for
+    half the memory and without the rounding. Embeddings, a head that is tied to them, and norms stay as they are.
+    """
+    if dtype == torch.float32:
+        return
+    embeddings = model.get_input_embeddings().weight
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear) and module.weight is not embeddings:
+            module.to(dtype)
+    for parameter in model.parameters():
+        if parameter.dtype != dtype:
+            parameter.data = (
+                parameter.data.clone()
+            )  # lets go of the file, which stays mapped for the last of them
+
+
 def default_device() -> torch.device:
     """The first accelerator, else the CPU."""
     if torch.cuda.is_available():

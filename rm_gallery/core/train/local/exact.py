@@ -24,7 +24,7 @@ from rm_gallery.core.models.forest import fits_forest, plant
 from rm_gallery.core.models.prompts import distinct
 from rm_gallery.core.models.scoring import extend_forward, logit_transforms, verdict_log_probs
 from rm_gallery.core.models.tree import Tree
-from rm_gallery.core.models.weights import inner_model, load_model
+from rm_gallery.core.models.weights import inner_model, load_model, store_for_autocast
 from rm_gallery.core.rewards import log_score
 from rm_gallery.core.train.local.answers import reasons
 from rm_gallery.core.train.local.exact_objective import Objective
@@ -154,6 +154,8 @@ class ExactTrainer(PhasesMixin, HeldOutMixin, Trainer):
         self.tree = tree
         self.objective = objective.to(self.args.device)
         self.reference = None if reference is None else reference.to(self.args.device)
+        if self.reference is not None and self.args.bf16:
+            store_for_autocast(self.reference, torch.bfloat16)
         self._figures: dict[str, list[float]] = defaultdict(list)
         self._warned = False
         for model in (self.accelerator.unwrap_model(self.model), self.reference):

@@ -17,7 +17,7 @@ from trl.trainer.utils import split_tensor_dict
 
 from rm_gallery.core.evaluate.predictions import data_source
 from rm_gallery.core.models.scoring import add_scoring
-from rm_gallery.core.models.weights import inner_model
+from rm_gallery.core.models.weights import inner_model, store_for_autocast
 from rm_gallery.core.models.writing import write
 from rm_gallery.core.tasks import Task
 from rm_gallery.core.train.local.heldout import HeldOutMixin
@@ -64,6 +64,9 @@ class JudgeGRPOTrainer(PhasesMixin, HeldOutMixin, GRPOTrainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._buffered_inputs: list[Any] | None = None
+        whole = not (self.is_fsdp_enabled or self.is_deepspeed_enabled)  # those want one dtype in a shard
+        if self.ref_model is not None and self.args.bf16 and whole:
+            store_for_autocast(self.accelerator.unwrap_model(self.ref_model), torch.bfloat16)
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         # As TRL's, with two differences. The rows are not shuffled: a group stays in one micro-batch, where its
