@@ -55,6 +55,7 @@ def settings_of(method: str, rate: float, seed: int, files: dict[str, Path], arg
                 "train": str(files["train"]),
                 "val": str(files["val"]),
                 "max_prompt_length": arguments.max_prompt_length,
+                "shuffle": arguments.shuffle,
             },
             "train": {
                 "batch_size": arguments.batch_size,
@@ -69,7 +70,7 @@ def settings_of(method: str, rate: float, seed: int, files: dict[str, Path], arg
             },
             "rollout": {"n": arguments.samples, "max_response_length": arguments.max_response_length},
             "reward": {"name": arguments.reward},
-            "loss": {"kl_coef": arguments.kl_coef},
+            "loss": {"kl_coef": arguments.kl_coef, "advantage": arguments.advantage},
         }
     )
 
@@ -175,6 +176,10 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--instruction", help="replaces the task's own")
     parser.add_argument("--reward", default="auto", help="of single verdicts: GRPO knows no other")
     parser.add_argument("--kl-coef", type=float, default=0.001)
+    parser.add_argument("--shuffle", choices=("rows", "prompts"), default="rows", help="data.shuffle of both")
+    parser.add_argument(
+        "--advantage", choices=("group_std", "group_mean"), default="group_std", help="GRPO's loss.advantage"
+    )
     parser.add_argument("--grid", type=float, nargs="+", default=[3e-6, 1e-5, 3e-5, 1e-4])
     parser.add_argument(
         "--tune-prompts", type=int, default=64, help="set apart to choose the learning rate by"
@@ -231,6 +236,8 @@ def main() -> None:
         "task",
         "reward",
         "kl_coef",
+        "shuffle",
+        "advantage",
         "grid",
         "tune_prompts",
         "limit",

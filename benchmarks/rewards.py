@@ -86,9 +86,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("runs/rewards"), help="where the runs go")
     parser.add_argument("--out", type=Path, default=RESULTS)
     # what `benchmarks/exact.py` asks beside
-    parser.set_defaults(
-        task="pointwise", samples=2, grpo_eval_every=None, exact_eval_every=None, exact_steps=None
-    )
+    parser.set_defaults(task="pointwise", samples=2, shuffle="rows", advantage="group_std")
+    parser.set_defaults(grpo_eval_every=None, exact_eval_every=None, exact_steps=None)
     return parser.parse_args()
 
 
