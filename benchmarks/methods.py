@@ -17,11 +17,9 @@ stands there is not measured again. The table is printed as Markdown.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import platform
-import random
 import shlex
 import shutil
 import subprocess
@@ -33,9 +31,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
-from rm_gallery.core.data.samples import Message, Pair
-from rm_gallery.core.evaluate.benchmarks import get_benchmark
+from machine import processor
+from methods_rows import prepare
+from methods_table import to_table
 
 RESULTS = Path(__file__).resolve().parent / "results" / "methods.json"
 PACKAGED = {"encoder": "all-minilm-l6-v2", "decoder": "smollm2-135m-instruct"}
@@ -95,88 +93,6 @@ METHODS = {
     ),
     "exact": Method("pairwise, exact after SFT", "sft", "pairs", _GROUPS, {"method": "exact", **_PAIR}),
 }
-
-
-def read_prompts(path: Path) -> list[list[dict[str, Any]]]:
-    """The rows of a file by prompt, in the file's order; only prompts with two responses."""
-    by_prompt: dict[str, list[dict[str, Any]]] = {}
-    for row in get_benchmark("helpsteer2").rows(path):
-        by_prompt.setdefault(json.dumps(row["input"]), []).append(row)
-    return [rows for rows in by_prompt.values() if len(rows) == 2]
-
-
-def words(rows: Sequence[dict[str, Any]]) -> int:
-    """Of the prompt and the longer response."""
-    prompt = sum(len(message["content"].split()) for message in rows[0]["input"])
-    return prompt + max(len(row["output"]["content"].split()) for row in rows)
-
-
-def to_pairs(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Both orders of the preference that two ratings make."""
-    first, second = rows
-    gap = int(first["helpfulness"]) - int(second["helpfulness"])
-    name = first["unique_id"]
-    pair = Pair(
-        tuple(Message(message["role"], message["content"]) for message in first["input"]),
-        first["output"]["content"],
-        second["output"]["content"],
-        "A" if gap > 0 else "B" if gap < 0 else "tie",
-        max(-3, min(3, -gap)),
-        f"{name}-forward",
-        metadata={"group": name, "order": "forward"},
-    )
-    return [pair.to_row(), {**pair.swap().to_row(), "unique_id": f"{name}-swapped"}]
-
-
-def to_item(rows: Sequence[dict[str, Any]], limit: int) -> dict[str, Any]:
-    """A line of `--benchmark jsonl`."""
-    return {
-        "unique_id": rows[0]["unique_id"],
-        "messages": rows[0]["input"],
-        "responses": [row["output"]["content"] for row in rows],
-        "labels": [int(row["helpfulness"]) for row in rows],
-        "tags": {"length": "short" if words(rows) <= limit else "long"},
-    }
-
-
-def write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-
-
-def prepare(data: Path, work: Path, limit: int, most_words: int) -> dict[str, Any]:
-    """Write ratings.jsonl, pairs.jsonl and heldout.jsonl to `work`, and say what is in them."""
-
-    def file(part: str) -> Path:
-        found = [path for path in (data / f"{part}.jsonl", data / f"{part}.jsonl.gz") if path.is_file()]
-        if not found:
-            raise SystemExit(
-                f"{data} holds no {part}.jsonl and no {part}.jsonl.gz: --data is HelpSteer2's folder"
-            )
-        return found[0]
-
-    fitting = [rows for rows in read_prompts(file("train")) if words(rows) <= most_words]
-    random.Random(0).shuffle(fitting)
-    chosen, held_out = fitting[:limit], read_prompts(file("validation"))
-    if not chosen or not held_out:
-        raise SystemExit(
-            f"no prompt with two responses of at most {most_words} words in {data}: raise --words"
-        )
-    work.mkdir(parents=True, exist_ok=True)
-    write_lines(work / "ratings.jsonl", [row for rows in chosen for row in rows])
-    write_lines(work / "pairs.jsonl", [row for rows in chosen for row in to_pairs(rows)])
-    items = [to_item(rows, most_words) for rows in held_out]
-    write_lines(work / "heldout.jsonl", items)
-    untied = [item for item in items if len(set(item["labels"])) > 1]
-    names = ("ratings.jsonl", "pairs.jsonl", "heldout.jsonl")
-    return {
-        "words": most_words,
-        "train_prompts": len(chosen),
-        "train_untied": sum(len({row["helpfulness"] for row in rows}) > 1 for rows in chosen),
-        "held_out_pairs": len(items),
-        "held_out_untied": len(untied),
-        "held_out_untied_short": sum(item["tags"]["length"] == "short" for item in untied),
-        "sha256": {name: hashlib.sha256((work / name).read_bytes()).hexdigest()[:16] for name in names},
-    }
 
 
 def run(arguments: Sequence[str], log: Path, threads: int) -> dict[str, Any]:
@@ -263,55 +179,6 @@ def _steps(folder: Path) -> int:
     return sum(json.loads(line)["split"] == "train" for line in lines)
 
 
-def interval(estimate: dict[str, Any]) -> str:
-    """`0.612 (0.541 to 0.683)`; what is undefined says so."""
-    if estimate["value"] is None:
-        return "undefined"
-    if estimate["low"] is None:
-        return f"{estimate['value']:.3f}"
-    return f"{estimate['value']:.3f} ({estimate['low']:.3f} to {estimate['high']:.3f})"
-
-
-def difference(estimate: dict[str, Any]) -> str:
-    if estimate["value"] is None or estimate["low"] is None:
-        return "undefined"
-    return f"{estimate['value']:+.3f} ({estimate['low']:+.3f} to {estimate['high']:+.3f})"
-
-
-def to_table(results: dict[str, Any]) -> str:
-    """Markdown: the trivial predictors first, then each method that was measured."""
-    lines = [
-        "| method | starts from | right, all pairs | right, short pairs | against the longer one | no verdict | training, s | GiB | judging, s |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    measured = results["methods"]
-    names = [name for name in METHODS if name in measured]
-    if names:
-        shown = {"random": "chance: a coin", "first": "always the first", "longer": "always the longer"}
-        for name, label in shown.items():
-            figures = measured[names[0]]["baselines"][name]["figures"]
-            cells = [label, "", interval(figures["accuracy"]), interval(figures["short"]), "", "", "", "", ""]
-            lines.append("| " + " | ".join(cells) + " |")
-    for name in names:
-        found = measured[name]
-        figures, training = found["figures"], found["train"]
-        cells = [
-            found["about"],
-            results["models"][METHODS[found["start"]].start if found["start"] in METHODS else found["start"]][
-                "name"
-            ],
-            interval(figures["accuracy"]),
-            interval(figures["short"]),
-            difference(found["baselines"]["longer"]["difference"]),
-            "undefined" if figures["invalid"]["value"] is None else f"{figures['invalid']['value']:.1%}",
-            f"{training['seconds']:.0f}",
-            f"{training['peak_gib']:.1f}",
-            f"{found['evaluate']['seconds']:.0f}",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(" ".join(line.split()) for line in lines)
-
-
 def open_results(path: Path, fixed: dict[str, Any]) -> dict[str, Any]:
     """What is there already, where it was made alike; figures of other rows or settings are not mixed."""
     if not path.is_file():
@@ -348,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--table", action="store_true", help="only print the table of --out")
     given = parser.parse_args(arguments)
     if given.table:
-        print(to_table(json.loads(given.out.read_text(encoding="utf-8"))))
+        print(to_table(json.loads(given.out.read_text(encoding="utf-8")), METHODS))
         return 0
     if given.data is None:
         parser.error("--data is needed: HelpSteer2's folder")
@@ -378,7 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             failed.append(name)
             continue
         write_results(given.out, results)
-    print(to_table(results))
+    print(to_table(results, METHODS))
     return 1 if failed else 0
 
 
@@ -390,16 +257,6 @@ def fetch(start: str, given: argparse.Namespace, folders: dict[str, str]) -> Non
             given.work / f"{start}.log",
             given.threads,
         )
-
-
-def processor() -> str:
-    """Its name, as the kernel has it."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from methods import processor
+from machine import processor
 from train_step_bench import KL, SYSTEMS, Bench, Settings, write_results
 from train_step_report import plot, show
 
