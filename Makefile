@@ -10,7 +10,7 @@ VERL_VENV ?= .venv-verl
 VERL_BIN := $(VERL_VENV)/bin
 OUT ?= runs/quickstart
 
-.PHONY: quickstart test check fast slow verl minutes verl-cpu docs clean
+.PHONY: quickstart test check fast fast-train fast-others slow verl minutes verl-cpu docs clean
 
 quickstart: $(VENV)/.ready
 	$(BIN)/rmg quickstart --out $(OUT)
@@ -19,7 +19,7 @@ quickstart: $(VENV)/.ready
 # the second core has other work. What each prints is kept together.
 test: export OMP_NUM_THREADS ?= 1
 test:
-	$(MAKE) --jobs=2 --keep-going --output-sync=target verl slow check fast
+	$(MAKE) --jobs=2 --keep-going --output-sync=target verl slow check fast-train fast-others
 
 check: $(VENV)/.ready
 	$(BIN)/ruff format --check .
@@ -28,6 +28,13 @@ check: $(VENV)/.ready
 
 fast: $(VENV)/.ready
 	$(BIN)/python -m pytest -m "not slow and not verl"
+
+# the fast tests in two parts of about the same time, for two cores
+fast-train: $(VENV)/.ready
+	$(BIN)/python -m pytest -m "not slow and not verl" tests/train
+
+fast-others: $(VENV)/.ready
+	$(BIN)/python -m pytest -m "not slow and not verl" --ignore=tests/train
 
 slow: $(VENV)/.ready
 	$(BIN)/python -m pytest -m "slow and not verl"

@@ -84,6 +84,8 @@ def trained(name: str, config: TrainConfig, work: Path) -> Path:
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     train_local(config, path=folder, describe=name)
+    for state in folder.rglob("optimizer.pt"):  # two thirds of a run's bytes, and it is not gone on with
+        state.unlink()
     done.write_text(json.dumps(asked))
     return folder
 

@@ -105,5 +105,5 @@ def test_three_kills_lose_nothing_and_repeat_no_more_than_was_under_way(tmp_path
 
 
 @pytest.mark.slow
-def test_ten_thousand_items_and_three_kills(tmp_path):
-    killed(Size(10_000, max_concurrency=32, timeout=5, max_retries=2), tmp_path, share=0.3, seconds=20)
+def test_thousands_of_items_and_three_kills(tmp_path):
+    killed(Size(4_000, max_concurrency=32, timeout=5, max_retries=2), tmp_path, share=0.3, seconds=20)

@@ -42,29 +42,42 @@ def comparable(path: Path) -> list[dict]:
     return [{k: v for k, v in record.items() if not timed.match(k)} for record in records]
 
 
-@pytest.mark.parametrize(
-    ("kind", "source"), [("pointwise", ""), ("pairwise", "preference/preference.jsonl.gz")]
-)
-def test_the_recipe_trains_within_memory_and_resumes(kind, source, shared_data, smollm2, tmp_path):
-    folder = ROOT / "examples" / "train" / kind
-    data = shared_data / "helpsteer2" / source
-    convert = rmg("data", "convert", "--config", str(folder / "data_config.yaml"))
-    convert += ["--set", f"configs.path={data}", "--set", f"export.output_dir={tmp_path / 'data'}"]
+def training(kind: str, data: Path, model: Path, folder: Path) -> list[str]:
+    """The recipe's command on rows that it converts to `folder`, cut to two steps with a checkpoint each."""
+    recipe = ROOT / "examples" / "train" / kind
+    convert = rmg("data", "convert", "--config", str(recipe / "data_config.yaml"))
+    convert += ["--set", f"configs.path={data}", "--set", f"export.output_dir={folder / 'data'}"]
     subprocess.run(convert, check=True, capture_output=True)
-    settings = laptop_settings(folder / "train.yaml")
+    settings = laptop_settings(recipe / "train.yaml")
     settings += [
-        f"model.path={smollm2}",
-        f"data.train={tmp_path}/data/helpsteer2_{kind}_train.parquet",
+        f"model.path={model}",
+        f"data.train={folder}/data/helpsteer2_{kind}_train.parquet",
         "data.val=null",
         f"train.max_steps={STEPS}",
         "train.save_every=1",
         "train.keep_checkpoints=1",
     ]
-    command = rmg("train", str(folder / "train.yaml"), *(word for s in settings for word in ("--set", s)))
-    subprocess.run(
-        [*command, "--out", str(tmp_path / "whole")], check=True, capture_output=True, cwd=tmp_path
-    )
+    return rmg("train", str(recipe / "train.yaml"), *(word for s in settings for word in ("--set", s)))
 
+
+def train_whole(command: list[str], folder: Path) -> Path:
+    """The folder of an unbroken run, whose memory is checked."""
+    run = folder / "whole"
+    subprocess.run([*command, "--out", str(run)], check=True, capture_output=True, cwd=folder)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    assert peak < MEMORY_GIB, f"{peak:.1f} GiB"
+    return run
+
+
+def test_the_pairwise_recipe_trains_within_memory(shared_data, smollm2, tmp_path):
+    data = shared_data / "helpsteer2" / "preference" / "preference.jsonl.gz"
+    run = train_whole(training("pairwise", data, smollm2, tmp_path), tmp_path)
+    assert len(comparable(run / "metrics.jsonl")) == STEPS
+
+
+def test_the_pointwise_recipe_trains_within_memory_and_resumes(shared_data, smollm2, tmp_path):
+    command = training("pointwise", shared_data / "helpsteer2", smollm2, tmp_path)
+    whole = train_whole(command, tmp_path)
     broken = tmp_path / "broken"
     process = subprocess.Popen([*command, "--out", str(broken)], stderr=subprocess.DEVNULL, cwd=tmp_path)
     while process.poll() is None and not (broken / "actor_latest").exists():
@@ -76,6 +89,4 @@ def test_the_recipe_trains_within_memory_and_resumes(kind, source, shared_data, 
     subprocess.run(
         [*command, "--out", str(broken), "--resume"], check=True, capture_output=True, cwd=tmp_path
     )
-    assert comparable(broken / "metrics.jsonl") == comparable(tmp_path / "whole" / "metrics.jsonl")
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-    assert peak < MEMORY_GIB, f"{peak:.1f} GiB"
+    assert comparable(broken / "metrics.jsonl") == comparable(whole / "metrics.jsonl")

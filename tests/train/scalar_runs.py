@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
-import yaml
+import pytest
 
 from rm_gallery.core.data.samples import Message, Pair, Sample
-
-VOWELS, REST = "aeiou", "bcdfg"
-SCRIPT = """
-import sys, yaml, torch
-torch.set_num_threads(1)
-from pathlib import Path
 from rm_gallery.core.train.config import check_config
 from rm_gallery.core.train.local import train_local
-settings, run, resume = yaml.safe_load(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "resume"
-train_local(check_config(settings), path=run, resume=resume)
-"""
+from rm_gallery.core.train.run_folder import RunFolder
+
+VOWELS, REST = "aeiou", "bcdfg"
 
 
 def write_lines(path: Path, rows: list[dict]) -> Path:
@@ -87,20 +76,28 @@ def comparable(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def killed_and_resumed(settings: dict[str, Any], run: Path, *, steps: int) -> None:
-    """Train in a process of its own, kill it after step 3 of `steps`, and go on in another."""
-    command = [sys.executable, "-c", SCRIPT, yaml.safe_dump(settings), str(run)]
-    process = subprocess.Popen([*command, "start"], stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        if (run / "metrics.jsonl").is_file() and any(record["step"] >= 3 for record in records(run)):
-            break
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert 3 <= max(record["step"] for record in records(run)) < steps, "it was killed on the way"
-    done = subprocess.run([*command, "resume"], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-2000:]
+class Broken(BaseException):
+    """What ends a run in the middle; no `except Exception` catches it."""
+
+
+def broken_and_resumed(settings: dict[str, Any], run: Path, *, steps: int) -> None:
+    """Break a run off behind the line of step 3 of `steps`, and go on with it.
+
+    In this process: that a real kill does the same is tested of GRPO, by a signal (`test_local_grpo.py`).
+    """
+    append = RunFolder.append
+
+    def breaking(self: RunFolder, record: dict[str, Any]) -> None:
+        append(self, record)
+        if record["step"] >= 3:
+            raise Broken
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunFolder, "append", breaking)
+        with pytest.raises(Broken):
+            train_local(check_config(settings), path=run)
+    assert max(record["step"] for record in records(run)) == 3 < steps
+    train_local(check_config(settings), path=run, resume=True)
 
 
 def piped(folder: Path, inputs: list[Any], **options: Any) -> list[Any]:

@@ -27,7 +27,7 @@ from rm_gallery.core.train.rows import build_examples
 from rm_gallery.core.train.run_folder import RunFolder
 from tests.tiny import SPECIAL
 from tests.train.exact_parts import settings_for, write_rule
-from tests.train.scalar_runs import comparable, killed_and_resumed, records
+from tests.train.scalar_runs import broken_and_resumed, comparable, records
 from tests.train.test_local_reasoning import TEMPLATES, configured, row
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -290,12 +290,12 @@ def test_bfloat16_computes_over_float32_weights(started, tmp_path):
     assert lines["bfloat16"][1]["reward/mean"] == pytest.approx(lines["float32"][1]["reward/mean"], abs=0.3)
 
 
-def test_a_killed_run_resumes_to_the_metrics_of_an_unbroken_one(started, tmp_path):
+def test_a_broken_run_resumes_to_the_metrics_of_an_unbroken_one(started, tmp_path):
     train = {"mini_batch_size": 4, "max_steps": 8, "eval_every": 4, "save_every": 2}
     settings = thinking(started, tmp_path, train=train)
     whole = train_local(check_config(settings), path=tmp_path / "whole").run.path
     broken = tmp_path / "broken"
-    killed_and_resumed(settings, broken, steps=8)
+    broken_and_resumed(settings, broken, steps=8)
     assert [comparable(line) for line in records(broken)] == [comparable(line) for line in records(whole)]
     weights = [(run / "actor_latest" / "model.safetensors").read_bytes() for run in (whole, broken)]
     assert weights[0] == weights[1], "the same weights to the last bit"
