@@ -2,12 +2,13 @@
 
     python benchmarks/estimate.py RUN [RUN ...] [--out benchmarks/results/estimate.json]
 
-Each RUN is the folder of a run of `rmg train`, engine local. Three checks, each from rates that the predicted steps had
+Each RUN is the folder of a run of `rmg train`, engine local. Checks, each from rates that the predicted steps had
 no part in:
 
 - halves: a run's first half of steps predicts the second;
 - lengths: the half of its steps with the shorter prompts predicts that with the longer ones;
-- runs: one run predicts another, where it timed what the other does.
+- runs: one run predicts another, where it timed what the other does;
+- held out: the steps of a run predict how long judging its held-out rows takes, where those files are still there.
 
 With `--judged RUN=SECONDS … --heldout FILE`, also:
 
@@ -28,12 +29,21 @@ import statistics
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rm_gallery.core.estimate import Lengths, Rates, Run, judge_modes, rates_from
+from rm_gallery.core.estimate import (
+    Lengths,
+    Rates,
+    Run,
+    estimate_training,
+    judge_modes,
+    rates_from,
+    read_lengths,
+)
 from rm_gallery.core.estimate.lengths import SCALAR
 from rm_gallery.core.judge import LocalJudge
 from rm_gallery.core.judge.scalar import encode
 from rm_gallery.core.models.weights import load_tokenizer
 from rm_gallery.core.tasks import PairwiseTask
+from rm_gallery.core.train.log import read_log
 
 
 @dataclass(frozen=True)
@@ -96,6 +106,24 @@ def halves(run: Run) -> list[Check]:
     ]
 
 
+def held_out(run: Run) -> list[Check]:
+    """Nothing where there are no such rows, or where the run did not time what judging them takes (writing, of sft)."""
+    records = read_log(run.path / "metrics.jsonl")
+    taken = [record["seconds"] for record in records if record["split"] == "val" and record.get("seconds")]
+    files = (run.config.data.train, run.config.data.val)
+    if not taken or not all(file and file.is_file() for file in files):
+        return []
+    rates, lengths = rates_from(run), read_lengths(run.config)
+    if run.config.method not in SCALAR and rates.decode is None:
+        return []
+    told = estimate_training(run.config, run.model, lengths, rates).evaluation
+    measured = statistics.median(taken)
+    by = name(run)
+    return [
+        Check("held out", by, by, "judging", lengths.mean, measured, told.middle, told.low, told.high),
+    ]
+
+
 def judging(run: Run, seconds: float, file: Path) -> Check:
     with file.open(encoding="utf-8") as lines:
         pairs = [json.loads(line) for line in lines]
@@ -143,6 +171,7 @@ def main() -> None:
     checks = [check for run in runs if len(run.steps) > 1 for check in halves(run)]
     for one, other in itertools.permutations(runs, 2):
         checks += predict(rates_from(one), other, "runs", name(one))
+    checks += itertools.chain.from_iterable(held_out(run) for run in runs)
     for judged in arguments.judged:
         folder, _, seconds = judged.rpartition("=")
         checks.append(judging(Run.read(Path(folder)), float(seconds), arguments.heldout))

@@ -42,9 +42,14 @@ def write_run(
     update: float = 1e9,
     decode: float = 1e8,
     answer: int = 10,
+    rows: Path = Path("none.jsonl"),
+    judged: float | None = None,
 ) -> Path:
-    """A run of one step for each of `prompts`, the tokens of its prompts; every step went at the same rates."""
-    settings = config(method=method, model__path=str(model))
+    """A run of one step for each of `prompts`, the tokens of its prompts; every step went at the same rates.
+
+    With `judged`, its held-out rows, which are `rows` like those it trained on, were judged in so many seconds.
+    """
+    settings = config(method=method, model__path=str(model), data__train=str(rows), data__val=str(rows))
     run = RunFolder.create(settings, folder)
     n = settings.rollout.n if method == "grpo" else 1
     for step, prompt in enumerate(prompts, start=1):
@@ -62,6 +67,8 @@ def write_run(
             record["timing_s/log_probs"] = parts["log_probs"]
             record["timing_s/update"] = parts["update"]
         run.append(record)
+    if judged:
+        run.append({"step": len(prompts), "split": "val", "seconds": judged})
     return folder
 
 

@@ -169,11 +169,15 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, tiny_model):
 
 
 def test_the_benchmark_checks_a_run_against_itself_and_another(tmp_path, tiny_model):
-    runs = [write_run(tmp_path / name, tiny_model, [40, 300, 50, 200]) for name in ("one", "two")]
+    held_out = write_rows(tmp_path / "rows.jsonl", 5)
+    first = write_run(tmp_path / "one", tiny_model, [40, 300, 50, 200], rows=held_out, judged=7.0)
+    runs = [first, write_run(tmp_path / "two", tiny_model, [40, 300, 50, 200])]
     out = tmp_path / "checks.json"
     command = [sys.executable, str(ROOT / "benchmarks" / "estimate.py"), *map(str, runs), "--out", str(out)]
     printed = subprocess.run(command, capture_output=True, text=True, check=True, env=OURS).stdout
     assert "runs: 2 predictions, off by a factor of 1.0" in printed
+    assert "held out: 1 predictions" in printed, "the other's rows are not there"
+    assert any(line.startswith("held out") and " 7.0s " in line for line in printed.splitlines())
     assert out.is_file()
 
 
