@@ -162,11 +162,9 @@ def rewards(folder: str, rows: list[dict[str, Any]], task, arguments) -> np.ndar
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--model", required=True, help="folder of a model after a supervised start")
-    parser.add_argument(
-        "--train", required=True, type=Path, help="rows to train on, and to choose the rate by"
-    )
-    parser.add_argument("--val", required=True, type=Path, help="held-out rows")
+    parser.add_argument("--model", help="folder of a model after a supervised start")
+    parser.add_argument("--train", type=Path, help="rows to train on, and to choose the rate by")
+    parser.add_argument("--val", type=Path, help="held-out rows")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument(
@@ -199,11 +197,22 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--dtype", default="auto", help="float32, bfloat16 or auto")
     parser.add_argument("--work", type=Path, default=Path("runs/exact"), help="where the runs go")
     parser.add_argument("--out", type=Path, default=RESULTS)
-    return parser.parse_args()
+    parser.add_argument(
+        "--table", action="store_true", help="only print the table of --out, and draw its plot"
+    )
+    arguments = parser.parse_args()
+    if not arguments.table and None in (arguments.model, arguments.train, arguments.val):
+        parser.error("--model, --train and --val are needed, or --table")
+    return arguments
 
 
 def main() -> None:
     arguments = parsed()
+    if arguments.table:
+        found = json.loads(arguments.out.read_text(encoding="utf-8"))
+        show(found)
+        plot(found, arguments.out.with_suffix(".png"))
+        return
     probe = settings_of("grpo", 1.0, 0, {"train": arguments.train, "val": arguments.val}, arguments)
     task = probe.build_task()
     rows, files = prepare(task, arguments)

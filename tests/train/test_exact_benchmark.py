@@ -72,7 +72,7 @@ def test_prompts_to_choose_by_are_not_trained_on(tmp_path):
         exact.split(rows, task, 4)
 
 
-def test_a_run_from_end_to_end(tiny_model, tmp_path, monkeypatch):
+def test_a_run_from_end_to_end(tiny_model, tmp_path, monkeypatch, capsys):
     train, val = write_rule(tmp_path / "train.jsonl", 40), write_rule(tmp_path / "val.jsonl", 8, start=100)
     files = ["--model", str(tiny_model), "--train", str(train), "--val", str(val)]
     small = [
@@ -105,3 +105,7 @@ def test_a_run_from_end_to_end(tiny_model, tmp_path, monkeypatch):
     before = (tmp_path / "work" / "exact-3" / "metrics.jsonl").read_bytes()
     exact.main()
     assert (tmp_path / "work" / "exact-3" / "metrics.jsonl").read_bytes() == before, "not trained again"
+    printed = capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["exact.py", "--table", "--out", str(out)])
+    exact.main()
+    assert capsys.readouterr().out in printed, "the table is that of the results"
