@@ -10,8 +10,8 @@ steps: neither loading nor held-out evaluation, which is by greedy answers for b
 
 What is asked: from how much of GRPO's time on does `exact` hold the reward that GRPO has after its last step, in the
 means over seeds? A crossing that is lost again does not count. There is no answer where GRPO's own gain is within
-noise: the 95% interval over resamples of prompts and seeds must lie above 0. Finished runs under `--work` are not
-trained again. Results go to benchmarks/results/exact.json, and a plot beside it.
+noise: the 95% interval over resamples of prompts and seeds must lie above 0. Finished runs under `--work` are neither
+trained nor judged again. Results go to benchmarks/results/exact.json, and a plot beside it.
 """
 
 from __future__ import annotations
@@ -153,11 +153,15 @@ def tune(method: str, files: dict[str, Path], arguments) -> dict[str, Any]:
     return {"reward": {f"{rate:g}": value for rate, value in found.items()}, "chosen": best, "at_edge": edge}
 
 
-def rewards(folder: str, rows: list[dict[str, Any]], task, arguments) -> np.ndarray:
-    """What each held-out row's greedy answer earns."""
-    judge = LocalJudge.load(folder, dtype=arguments.dtype)
-    texts = judge.generate([task.messages(row) for row in rows], max_new_tokens=arguments.max_response_length)
-    return np.array(score_outputs(task, rows, texts).reward)
+def rewards(model: str, rows: list[dict[str, Any]], task, arguments, kept: Path) -> np.ndarray:
+    """What each held-out row's greedy answer earns; read from `kept` where a finished run was judged before."""
+    if not kept.is_file():
+        judge = LocalJudge.load(model, dtype=arguments.dtype)
+        texts = judge.generate(
+            [task.messages(row) for row in rows], max_new_tokens=arguments.max_response_length
+        )
+        kept.write_text(json.dumps([float(x) for x in score_outputs(task, rows, texts).reward]))
+    return np.array(json.loads(kept.read_text()))
 
 
 def parsed() -> argparse.Namespace:
@@ -221,7 +225,7 @@ def main() -> None:
         method: tune(method, {"train": files["train"], "val": files["tune"]}, arguments) for method in METHODS
     }
     prompts = [task.cluster(row) for row in held_out]
-    start = rewards(arguments.model, held_out, task, arguments)
+    start = rewards(arguments.model, held_out, task, arguments, arguments.work / "start.json")
     runs: dict[str, dict[str, list]] = {method: {} for method in METHODS}
     last: dict[str, list[np.ndarray]] = {method: [] for method in METHODS}
     for i, seed in enumerate(arguments.seeds):
@@ -229,7 +233,8 @@ def main() -> None:
             config = settings_of(method, tuned[method]["chosen"], seed, files, arguments)
             folder = trained(f"{method}-{seed}", config, arguments.work)
             runs[method][str(seed)] = points = curve(folder)
-            last[method].append(rewards(str(folder / "actor_latest"), held_out, task, arguments))
+            latest = str(folder / "actor_latest")
+            last[method].append(rewards(latest, held_out, task, arguments, folder / "rewards.json"))
             print(
                 f"  {method} seed {seed}: reward {points[0]['reward']:.4f} → {points[-1]['reward']:.4f} in "
                 f"{points[-1]['seconds']:.1f} s",
