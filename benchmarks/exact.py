@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from rm_gallery.core.train.log import read_log
 
 RESULTS = Path(__file__).resolve().parent / "results" / "exact.json"
 TUNED = 1000
-"""The seed of the runs that choose a learning rate."""
+"""The first seed of the runs that choose a learning rate."""
 FIGURES = ("reward/mean", "accuracy", "kappa", "parse_rate")
 
 
@@ -139,15 +140,17 @@ def prepare(task, arguments) -> tuple[dict[str, list], dict[str, Path]]:
 
 
 def tune(method: str, files: dict[str, Path], arguments) -> dict[str, Any]:
-    """The learning rate with the highest reward on the prompts set apart, the smallest where several are."""
+    """The learning rate with the highest mean reward on the prompts set apart, the smallest where several are."""
     found = {}
     for rate in sorted(arguments.grid):
-        config = settings_of(method, rate, TUNED, files, arguments)
-        last = curve(trained(f"tune-{method}-{rate:g}", config, arguments.work))[-1]
-        found[rate] = last["reward"]
-        print(
-            f"  {method} at {rate:g}: reward {last['reward']:.4f} after {last['seconds']:.0f} s", flush=True
-        )
+        last = []
+        for seed in range(TUNED, TUNED + arguments.tune_seeds):
+            config = settings_of(method, rate, seed, files, arguments)
+            folder = trained(f"tune-{method}-{rate:g}-{seed}", config, arguments.work)
+            last.append(curve(folder)[-1])
+        found[rate] = statistics.fmean(point["reward"] for point in last)
+        seconds = statistics.median(point["seconds"] for point in last)
+        print(f"  {method} at {rate:g}: reward {found[rate]:.4f} after {seconds:.0f} s", flush=True)
     best = max(found, key=lambda rate: found[rate])
     edge = best in (min(found), max(found)) and len(found) > 1
     return {"reward": {f"{rate:g}": value for rate, value in found.items()}, "chosen": best, "at_edge": edge}
@@ -187,6 +190,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--grid", type=float, nargs="+", default=[3e-6, 1e-5, 3e-5, 1e-4])
     parser.add_argument(
         "--tune-prompts", type=int, default=64, help="set apart to choose the learning rate by"
+    )
+    parser.add_argument(
+        "--tune-seeds", type=int, default=3, help="runs for each rate; one is chance where batches are small"
     )
     parser.add_argument("--limit", type=int, help="rows of each file; by default all")
     parser.add_argument("--batch-size", type=int, default=8, help="prompts a step and an update")
@@ -256,6 +262,7 @@ def main() -> None:
         "advantage",
         "grid",
         "tune_prompts",
+        "tune_seeds",
         "limit",
         "batch_size",
         "samples",

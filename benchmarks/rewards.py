@@ -77,6 +77,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--kl-coef", type=float, default=0.001)
     parser.add_argument("--grid", type=float, nargs="+", default=[3e-6, 1e-5, 3e-5, 1e-4])
     parser.add_argument("--tune-prompts", type=int, default=64, help="set apart to choose the rates by")
+    parser.add_argument("--tune-seeds", type=int, default=3, help="runs for each rate")
     parser.add_argument("--limit", type=int, help="rows of each file; by default all")
     parser.add_argument("--batch-size", type=int, default=8, help="prompts a step and an update")
     parser.add_argument("--micro-batch-size", type=int, help="prompts a pass; memory only")
@@ -110,7 +111,7 @@ def main() -> None:
             said = ", ".join(f"{name} {measured[name]:.3f}" for name in ("kappa", "rps", "ece"))
             print(f"  seed {seed}: {said}", flush=True)
         found[reward] = {"learning_rate": rate, "runs": runs}
-    shown = ("steps", "seeds", "kl_coef", "grid", "tune_prompts", "limit", "batch_size")
+    shown = ("steps", "seeds", "kl_coef", "grid", "tune_prompts", "tune_seeds", "limit", "batch_size")
     results = {
         "machine": machine(),
         "model": Path(arguments.model).name,

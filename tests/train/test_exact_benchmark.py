@@ -87,7 +87,19 @@ def test_a_run_from_end_to_end(tiny_model, tmp_path, monkeypatch, capsys):
         "--max-response-length",
         "4",
     ]
-    more = ["--grid", "1e-3", "1e-2", "--tune-prompts", "1", "--instruction", "Rate.", "--dtype", "float32"]
+    more = [
+        "--grid",
+        "1e-3",
+        "1e-2",
+        "--tune-prompts",
+        "1",
+        "--tune-seeds",
+        "2",
+        "--instruction",
+        "Rate.",
+        "--dtype",
+        "float32",
+    ]
     out = tmp_path / "exact.json"
     places = ["--work", str(tmp_path / "work"), "--out", str(out)]
     monkeypatch.setattr(sys, "argv", ["exact.py", *files, *small, *more, *places])

@@ -20,7 +20,7 @@ def test_a_run_from_end_to_end(tiny_model, tmp_path, monkeypatch, capsys):
     train, val = write_rule(tmp_path / "train.jsonl", 40), write_rule(tmp_path / "val.jsonl", 8, start=100)
     out = tmp_path / "rewards.json"
     asked = (
-        f"--steps 2 --seeds 3 4 --batch-size 2 --grid 1e-3 1e-2 --tune-prompts 1 --instruction Rate. --dtype float32 \
+        f"--steps 2 --seeds 3 4 --batch-size 2 --grid 1e-3 1e-2 --tune-prompts 1 --tune-seeds 1 --instruction Rate. --dtype float32 \
         --model {tiny_model} --train {train} --val {val} --work {tmp_path / 'work'} --out {out}"
     )
     monkeypatch.setattr(sys, "argv", ["rewards.py", *asked.split()])
