@@ -12,7 +12,10 @@ from tests.conftest import ROOT
 PAGE = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(("module", "results"), [("judge", "judge"), ("train_step_report", "train_step")])
+@pytest.mark.parametrize(
+    ("module", "results"),
+    [("judge", "judge"), ("train_step_report", "train_step"), ("train_step_report", "train_step_memory")],
+)
 def test_the_tables_are_those_of_the_results(monkeypatch, capsys, module, results):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     found = json.loads((ROOT / "benchmarks" / "results" / f"{results}.json").read_text(encoding="utf-8"))
