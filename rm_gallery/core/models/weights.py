@@ -132,10 +132,8 @@ def store_for_autocast(model: Any, dtype: torch.dtype) -> None:
         if isinstance(module, torch.nn.Linear) and module.weight is not embeddings:
             module.to(dtype)
     for parameter in model.parameters():
-        if parameter.dtype != dtype:
-            parameter.data = (
-                parameter.data.clone()
-            )  # lets go of the file, which stays mapped for the last of them
+        if parameter.dtype != dtype:  # a file that was mapped stays in memory for the last that looks into it
+            parameter.data = parameter.data.clone()
 
 
 def default_device() -> torch.device:
