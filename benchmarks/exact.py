@@ -27,6 +27,7 @@ import numpy as np
 import trl
 from exact_figures import METHODS, compare, interval, plot, show
 from machine import machine
+from methods_rows import write_lines
 
 from rm_gallery.core.data.rows import load_rows
 from rm_gallery.core.evaluate import score_outputs
@@ -44,8 +45,10 @@ FIGURES = ("reward/mean", "accuracy", "kappa", "parse_rate")
 
 def settings_of(method: str, rate: float, seed: int, files: dict[str, Path], arguments) -> TrainConfig:
     """The training YAML; the two methods differ in nothing but what the method itself asks for."""
-    each = {"grpo": arguments.grpo_eval_every, "exact": arguments.exact_eval_every}[method]
-    steps = {"grpo": arguments.steps, "exact": arguments.exact_steps or arguments.steps}[method]
+    steps, each = {
+        "grpo": (arguments.steps, arguments.grpo_eval_every),
+        "exact": (arguments.exact_steps or arguments.steps, arguments.exact_eval_every),
+    }[method]
     return check_config(
         {
             "task": arguments.task,
@@ -121,12 +124,6 @@ def split(rows: list[dict[str, Any]], task, prompts: int) -> tuple[list, list]:
     return kept, [row for row in rows if task.cluster(row) in apart]
 
 
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
 def prepare(task, arguments) -> tuple[dict[str, list], dict[str, Path]]:
     """The rows to train on, to choose learning rates by (`tune`) and held out (`val`), and their files under `--work`."""
     every, held_out = (
@@ -136,7 +133,11 @@ def prepare(task, arguments) -> tuple[dict[str, list], dict[str, Path]]:
     kept, apart = split(every, task, arguments.tune_prompts)
     rows = {"train": kept, "tune": apart, "val": held_out}
     print(f"{len(kept)} rows to train on, {len(apart)} to choose by, {len(held_out)} held out", flush=True)
-    return rows, {name: write_rows(arguments.work / f"{name}.jsonl", part) for name, part in rows.items()}
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    files = {name: arguments.work / f"{name}.jsonl" for name in rows}
+    for name, part in rows.items():
+        write_lines(files[name], part)
+    return rows, files
 
 
 def tune(method: str, files: dict[str, Path], arguments) -> dict[str, Any]:
@@ -156,14 +157,18 @@ def tune(method: str, files: dict[str, Path], arguments) -> dict[str, Any]:
     return {"reward": {f"{rate:g}": value for rate, value in found.items()}, "chosen": best, "at_edge": edge}
 
 
-def rewards(model: str, rows: list[dict[str, Any]], task, arguments, kept: Path) -> np.ndarray:
-    """What each held-out row's greedy answer earns; read from `kept` where a finished run was judged before."""
+def rewards(model: str, rows: list[dict[str, Any]], task, arguments) -> np.ndarray:
+    """What each held-out row's greedy answer earns."""
+    judge = LocalJudge.load(model, dtype=arguments.dtype)
+    texts = judge.generate([task.messages(row) for row in rows], max_new_tokens=arguments.max_response_length)
+    return np.array(score_outputs(task, rows, texts).reward)
+
+
+def last_rewards(folder: Path, rows: list[dict[str, Any]], task, arguments) -> np.ndarray:
+    """Those of a run's last checkpoint, judged once; the folder goes with all in it when its settings change."""
+    kept = folder / "rewards.json"
     if not kept.is_file():
-        judge = LocalJudge.load(model, dtype=arguments.dtype)
-        texts = judge.generate(
-            [task.messages(row) for row in rows], max_new_tokens=arguments.max_response_length
-        )
-        kept.write_text(json.dumps([float(x) for x in score_outputs(task, rows, texts).reward]))
+        kept.write_text(json.dumps(rewards(str(folder / "actor_latest"), rows, task, arguments).tolist()))
     return np.array(json.loads(kept.read_text()))
 
 
@@ -231,7 +236,7 @@ def main() -> None:
         method: tune(method, {"train": files["train"], "val": files["tune"]}, arguments) for method in METHODS
     }
     prompts = [task.cluster(row) for row in held_out]
-    start = rewards(arguments.model, held_out, task, arguments, arguments.work / "start.json")
+    start = rewards(arguments.model, held_out, task, arguments)
     runs: dict[str, dict[str, list]] = {method: {} for method in METHODS}
     last: dict[str, list[np.ndarray]] = {method: [] for method in METHODS}
     for i, seed in enumerate(arguments.seeds):
@@ -239,8 +244,7 @@ def main() -> None:
             config = settings_of(method, tuned[method]["chosen"], seed, files, arguments)
             folder = trained(f"{method}-{seed}", config, arguments.work)
             runs[method][str(seed)] = points = curve(folder)
-            latest = str(folder / "actor_latest")
-            last[method].append(rewards(latest, held_out, task, arguments, folder / "rewards.json"))
+            last[method].append(last_rewards(folder, held_out, task, arguments))
             print(
                 f"  {method} seed {seed}: reward {points[0]['reward']:.4f} → {points[-1]['reward']:.4f} in "
                 f"{points[-1]['seconds']:.1f} s",

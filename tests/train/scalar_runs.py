@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +81,25 @@ class Broken(BaseException):
     """What ends a run in the middle; no `except Exception` catches it."""
 
 
-def broken_and_resumed(settings: dict[str, Any], run: Path, *, steps: int) -> None:
-    """Break a run off behind the line of step 3 of `steps`, and go on with it.
+def assert_same_run(one: Path, other: Path, files: Sequence[str] = ("model.safetensors",)) -> None:
+    """The same figures at every step, and the same newest checkpoint to the last bit."""
+    assert [comparable(record) for record in records(one)] == [
+        comparable(record) for record in records(other)
+    ]
+    for name in files:
+        a, b = ((run / "actor_latest" / name).read_bytes() for run in (one, other))
+        assert a == b, name
+
+
+def assert_resumes(
+    settings: dict[str, Any], folder: Path, files: Sequence[str] = ("model.safetensors",)
+) -> None:
+    """A run that is broken off behind the line of step 3 and goes on is the same as an unbroken one.
 
     In this process: that a real kill does the same is tested of GRPO, by a signal (`test_local_grpo.py`).
     """
+    whole, broken, config = folder / "whole", folder / "broken", check_config(settings)
+    train_local(config, path=whole)
     append = RunFolder.append
 
     def breaking(self: RunFolder, record: dict[str, Any]) -> None:
@@ -95,9 +110,10 @@ def broken_and_resumed(settings: dict[str, Any], run: Path, *, steps: int) -> No
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunFolder, "append", breaking)
         with pytest.raises(Broken):
-            train_local(check_config(settings), path=run)
-    assert max(record["step"] for record in records(run)) == 3 < steps
-    train_local(check_config(settings), path=run, resume=True)
+            train_local(config, path=broken)
+    assert max(record["step"] for record in records(broken)) == 3 < settings["train"]["max_steps"]
+    train_local(config, path=broken, resume=True)
+    assert_same_run(whole, broken, files)
 
 
 def piped(folder: Path, inputs: list[Any], **options: Any) -> list[Any]:

@@ -19,7 +19,7 @@ from rm_gallery.core.train.local import check_rows, train_local
 from rm_gallery.core.train.local.exact import ExactJob, check_model
 from rm_gallery.core.train.run_folder import RunFolder
 from tests.train.exact_parts import settings_for
-from tests.train.scalar_runs import broken_and_resumed, comparable, records
+from tests.train.scalar_runs import assert_resumes, records
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -225,12 +225,7 @@ def test_held_out_figures_of_a_scoring_rule_are_of_the_distribution(started, tmp
 def test_a_broken_run_resumes_to_the_metrics_of_an_unbroken_one(started, tmp_path) -> None:
     train = {"mini_batch_size": 4, "max_steps": 8, "eval_every": 4, "save_every": 2}
     settings = settings_for(started, tmp_path, train=train)
-    whole = train_local(check_config(settings), path=tmp_path / "whole").run.path
-    broken = tmp_path / "broken"
-    broken_and_resumed(settings, broken, steps=8)
-    assert [comparable(r) for r in records(broken)] == [comparable(r) for r in records(whole)]
-    a, b = ((run / "actor_latest" / "model.safetensors").read_bytes() for run in (whole, broken))
-    assert a == b, "the same weights to the last bit"
+    assert_resumes(settings, tmp_path)
 
 
 def test_adapters_start_at_the_reference_and_can_be_judged_with(started, tmp_path) -> None:

@@ -30,8 +30,7 @@ from rm_gallery.core.train.merge import merge_checkpoint
 from rm_gallery.core.train.run_folder import RunFolder
 from tests.tiny import build_encoder
 from tests.train.scalar_runs import (
-    broken_and_resumed,
-    comparable,
+    assert_resumes,
     piped,
     records,
     write_pairs,
@@ -291,12 +290,7 @@ def test_a_broken_run_resumes_to_the_metrics_of_an_unbroken_one(settings, tiny_e
     settings = with_(settings, tiny_encoder, **section)
     settings["data"]["train"] = str(write_pairs(tmp_path / "tied.jsonl", 48, ties=True))
     settings["train"] |= {"max_steps": 8, "eval_every": 2, "save_every": 2, "scheduler": "cosine"}
-    whole = train_local(check_config(settings), path=tmp_path / "whole").run
-    broken = tmp_path / "broken"
-    broken_and_resumed(settings, broken, steps=8)
-    assert [comparable(r) for r in records(broken)] == [comparable(r) for r in records(whole.path)]
-    for name in ("model.safetensors", "rm_gallery.json"):
-        assert (whole.latest / name).read_bytes() == (broken / "actor_latest" / name).read_bytes(), name
+    assert_resumes(settings, tmp_path, ("model.safetensors", "rm_gallery.json"))
 
 
 def test_a_new_seed_draws_another_head(settings):

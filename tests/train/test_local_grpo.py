@@ -21,7 +21,7 @@ from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.train.config import check_config
 from rm_gallery.core.train.local import train_local
 from tests.grpo_loss import grpo_loss
-from tests.train.scalar_runs import broken_and_resumed, comparable, records
+from tests.train.scalar_runs import assert_resumes, assert_same_run, records
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -246,20 +246,13 @@ def test_a_killed_run_resumes_to_the_metrics_of_an_unbroken_one(settings, tmp_pa
     assert any(r["step"] >= 2 for r in records(broken))
     done = subprocess.run([*command, "resume"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert [comparable(r) for r in records(broken)] == [comparable(r) for r in records(whole)]
-    a, b = ((run / "actor_latest" / "model.safetensors").read_bytes() for run in (whole, broken))
-    assert a == b, "the same weights to the last bit"
+    assert_same_run(whole, broken)
 
 
 def test_a_broken_supervised_run_resumes_to_the_metrics_of_an_unbroken_one(settings, tmp_path):
     settings = {**settings, "method": "sft", "train": {**settings["train"], "max_steps": 6}}
     settings["rollout"] = {**settings["rollout"], "max_response_length": 20}
-    whole = train_local(check_config(settings), path=tmp_path / "whole").run.path
-    broken = tmp_path / "broken"
-    broken_and_resumed(settings, broken, steps=6)
-    assert [comparable(r) for r in records(broken)] == [comparable(r) for r in records(whole)]
-    a, b = ((run / "actor_latest" / "model.safetensors").read_bytes() for run in (whole, broken))
-    assert a == b, "the same weights to the last bit"
+    assert_resumes(settings, tmp_path)
 
 
 def test_lora_trains_adapters_and_the_folder_can_be_judged_with(settings):

@@ -21,7 +21,7 @@ from rm_gallery.core.train.config import check_config
 from rm_gallery.core.train.local import check_rows, train_local
 from rm_gallery.core.train.local.regression import MISSING, masked_mse
 from tests.tiny import build_encoder
-from tests.train.scalar_runs import broken_and_resumed, comparable, piped, records, write_ratings
+from tests.train.scalar_runs import assert_resumes, piped, records, write_ratings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 WEIGHTS = {"helpfulness": 1.0, "verbosity": -0.25}
@@ -132,12 +132,7 @@ def test_marks_and_length_are_learned(made):
 
 def test_a_broken_run_resumes_to_the_metrics_of_an_unbroken_one(settings, tmp_path):
     settings["train"] |= {"max_steps": 8, "eval_every": 2, "save_every": 2}
-    whole = train_local(check_config(settings), path=tmp_path / "whole").run
-    broken = tmp_path / "broken"
-    broken_and_resumed(settings, broken, steps=8)
-    assert [comparable(r) for r in records(broken)] == [comparable(r) for r in records(whole.path)]
-    a, b = ((run / "actor_latest" / "model.safetensors").read_bytes() for run in (whole.path, broken))
-    assert a == b
+    assert_resumes(settings, tmp_path)
 
 
 # -- use

@@ -27,7 +27,7 @@ from rm_gallery.core.train.rows import build_examples
 from rm_gallery.core.train.run_folder import RunFolder
 from tests.tiny import SPECIAL
 from tests.train.exact_parts import settings_for, write_rule
-from tests.train.scalar_runs import broken_and_resumed, comparable, records
+from tests.train.scalar_runs import assert_resumes, records
 from tests.train.test_local_reasoning import TEMPLATES, configured, row
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -293,12 +293,7 @@ def test_bfloat16_computes_over_float32_weights(started, tmp_path):
 def test_a_broken_run_resumes_to_the_metrics_of_an_unbroken_one(started, tmp_path):
     train = {"mini_batch_size": 4, "max_steps": 8, "eval_every": 4, "save_every": 2}
     settings = thinking(started, tmp_path, train=train)
-    whole = train_local(check_config(settings), path=tmp_path / "whole").run.path
-    broken = tmp_path / "broken"
-    broken_and_resumed(settings, broken, steps=8)
-    assert [comparable(line) for line in records(broken)] == [comparable(line) for line in records(whole)]
-    weights = [(run / "actor_latest" / "model.safetensors").read_bytes() for run in (whole, broken)]
-    assert weights[0] == weights[1], "the same weights to the last bit"
+    assert_resumes(settings, tmp_path)
 
 
 # -- refusals

@@ -125,8 +125,6 @@ def store_for_autocast(model: Any, dtype: torch.dtype) -> None:
     Under autocast to that dtype they are rounded to it at each use, so that every figure stays the same, bit by bit, for
     half the memory and without the rounding. Embeddings, a head that is tied to them, and norms stay as they are.
     """
-    if dtype == torch.float32:
-        return
     embeddings = model.get_input_embeddings().weight
     for module in model.modules():
         if isinstance(module, torch.nn.Linear) and module.weight is not embeddings:
