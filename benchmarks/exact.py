@@ -17,6 +17,7 @@ trained nor judged again. Results go to benchmarks/results/exact.json, and a plo
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import shutil
 import statistics
@@ -32,6 +33,7 @@ from methods_rows import write_lines
 from rm_gallery.core.data.rows import load_rows
 from rm_gallery.core.evaluate import score_outputs
 from rm_gallery.core.judge import LocalJudge
+from rm_gallery.core.models.fingerprint import model_fingerprint
 from rm_gallery.core.models.weights import load_tokenizer, resolve_dtype
 from rm_gallery.core.train.config import TrainConfig, check_config
 from rm_gallery.core.train.local import train_local
@@ -41,6 +43,12 @@ RESULTS = Path(__file__).resolve().parent / "results" / "exact.json"
 TUNED = 1000
 """The first seed of the runs that choose a learning rate."""
 FIGURES = ("reward/mean", "accuracy", "kappa", "parse_rate")
+# fmt: off
+SETTINGS = (
+    "steps", "exact_steps", "seeds", "task", "reward", "kl_coef", "shuffle", "advantage", "grid", "tune_prompts",
+    "tune_seeds", "limit", "batch_size", "samples",
+)
+# fmt: on
 
 
 def settings_of(method: str, rate: float, seed: int, files: dict[str, Path], arguments) -> TrainConfig:
@@ -80,10 +88,16 @@ def settings_of(method: str, rate: float, seed: int, files: dict[str, Path], arg
 
 
 def trained(name: str, config: TrainConfig, work: Path) -> Path:
-    """The folder of a finished run, trained now where it is not there."""
+    """The folder of a finished run, trained now where it is not there, or was on other rows or another model."""
     folder = work / name
     done = folder / "finished.json"
-    asked = config.model_dump(mode="json")
+    asked = {
+        "config": config.model_dump(mode="json"),
+        "rows": [
+            hashlib.sha256(file.read_bytes()).hexdigest() for file in (config.data.train, config.data.val)
+        ],
+        "model": model_fingerprint(config.model.path),
+    }
     if done.is_file() and json.loads(done.read_text()) == asked:
         return folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -255,22 +269,6 @@ def main() -> None:
         method: {"mean": float(gains[method].mean()), "interval": interval(gains[method], prompts)}
         for method in METHODS
     }
-    shown = (
-        "steps",
-        "exact_steps",
-        "seeds",
-        "task",
-        "reward",
-        "kl_coef",
-        "shuffle",
-        "advantage",
-        "grid",
-        "tune_prompts",
-        "tune_seeds",
-        "limit",
-        "batch_size",
-        "samples",
-    )
     found = {
         "machine": machine(trl),
         "model": Path(arguments.model).name,
@@ -280,7 +278,7 @@ def main() -> None:
             "val_prompts": len(set(prompts)),
         },
         "dtype": str(resolve_dtype(arguments.dtype)).removeprefix("torch."),
-        "settings": {name: getattr(arguments, name) for name in shown},
+        "settings": {name: getattr(arguments, name) for name in SETTINGS},
         "learning_rate": tuned,
         "start_reward": float(start.mean()),
         "runs": runs,

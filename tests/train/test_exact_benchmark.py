@@ -121,3 +121,9 @@ def test_a_run_from_end_to_end(tiny_model, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["exact.py", "--table", "--out", str(out)])
     exact.main()
     assert capsys.readouterr().out in printed, "the table is that of the results"
+    write_rule(train, 40, start=200)
+    monkeypatch.setattr(sys, "argv", ["exact.py", *files, *small, *more, *places])
+    monkeypatch.setattr(exact, "tune", lambda *_: {"chosen": 1e-3})
+    monkeypatch.setattr(exact, "show", lambda _: None)
+    exact.main()
+    assert (tmp_path / "work" / "exact-3" / "metrics.jsonl").read_bytes() != before, "of other rows"
