@@ -4,9 +4,10 @@
         --val ratings_test.parquet [--seeds 0 1 2 3 4] [--steps 50]
 
 `--model` is a model that keeps to the format (method sft): both want that start. Each method gets the learning rate of
-one grid that earns most on prompts taken out of the training rows; all runs that count train on the others. Then each
-seed trains by both, one after the other, so that what else the machine does is shared. Seconds are those of training
-steps: neither loading nor held-out evaluation, which is by greedy answers for both.
+one grid that earns most on prompts taken out of the training rows, `grpo` after its last step, `exact` in the mean over
+its run, for that is what each is asked for; all runs that count train on the others. Then each seed trains by both, one
+after the other, so that what else the machine does is shared. Seconds are those of training steps: neither loading nor
+held-out evaluation, which is by greedy answers for both.
 
 What is asked: from how much of GRPO's time on does `exact` hold the reward that GRPO has after its last step, in the
 means over seeds? A crossing that is lost again does not count. There is no answer where GRPO's own gain is within
@@ -154,17 +155,20 @@ def prepare(task, arguments) -> tuple[dict[str, list], dict[str, Path]]:
     return rows, files
 
 
-def tune(method: str, files: dict[str, Path], arguments) -> dict[str, Any]:
-    """The learning rate with the highest mean reward on the prompts set apart, the smallest where several are."""
+def tune(method: str, files: dict[str, Path], arguments, *, early: bool = False) -> dict[str, Any]:
+    """The learning rate with the highest mean reward on the prompts set apart, the smallest where several are.
+
+    The reward is that after the last step, or with `early` the mean over the run, which is higher where it comes sooner.
+    """
     found = {}
     for rate in sorted(arguments.grid):
-        last = []
+        judged = []
         for seed in range(TUNED, TUNED + arguments.tune_seeds):
             config = settings_of(method, rate, seed, files, arguments)
             folder = trained(f"tune-{method}-{rate:g}-{seed}", config, arguments.work)
-            last.append(curve(folder)[-1])
-        found[rate] = statistics.fmean(point["reward"] for point in last)
-        seconds = statistics.median(point["seconds"] for point in last)
+            judged.append(curve(folder)[1 if early else -1 :])
+        found[rate] = statistics.fmean(point["reward"] for points in judged for point in points)
+        seconds = statistics.median(points[-1]["seconds"] for points in judged)
         print(f"  {method} at {rate:g}: reward {found[rate]:.4f} after {seconds:.0f} s", flush=True)
     best = max(found, key=lambda rate: found[rate])
     edge = best in (min(found), max(found)) and len(found) > 1
@@ -246,9 +250,8 @@ def main() -> None:
     task = probe.build_task()
     rows, files = prepare(task, arguments)
     held_out = rows["val"]
-    tuned = {
-        method: tune(method, {"train": files["train"], "val": files["tune"]}, arguments) for method in METHODS
-    }
+    apart = {"train": files["train"], "val": files["tune"]}
+    tuned = {method: tune(method, apart, arguments, early=method == "exact") for method in METHODS}
     prompts = [task.cluster(row) for row in held_out]
     start = rewards(arguments.model, held_out, task, arguments)
     runs: dict[str, dict[str, list]] = {method: {} for method in METHODS}

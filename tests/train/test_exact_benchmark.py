@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import sys
@@ -72,6 +73,17 @@ def test_prompts_to_choose_by_are_not_trained_on(tmp_path):
         exact.split(rows, task, 4)
 
 
+def test_a_rate_is_chosen_by_its_last_reward_or_by_what_comes_early(monkeypatch, tmp_path):
+    """The smaller rate ends higher, the larger is there first."""
+    curves = {1e-5: points(0.2, 0.3, 0.7), 1e-4: points(0.2, 0.6, 0.6)}
+    monkeypatch.setattr(exact, "settings_of", lambda _, rate, *__: rate)
+    monkeypatch.setattr(exact, "trained", lambda _, rate, __: rate)
+    monkeypatch.setattr(exact, "curve", curves.__getitem__)
+    arguments = argparse.Namespace(grid=[1e-4, 1e-5], tune_seeds=2, work=tmp_path)
+    assert exact.tune("grpo", {}, arguments)["chosen"] == 1e-5
+    assert exact.tune("exact", {}, arguments, early=True)["chosen"] == 1e-4
+
+
 def test_a_run_from_end_to_end(tiny_model, tmp_path, monkeypatch, capsys):
     train, val = write_rule(tmp_path / "train.jsonl", 40), write_rule(tmp_path / "val.jsonl", 8, start=100)
     files = ["--model", str(tiny_model), "--train", str(train), "--val", str(val)]
@@ -123,7 +135,7 @@ def test_a_run_from_end_to_end(tiny_model, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out in printed, "the table is that of the results"
     write_rule(train, 40, start=200)
     monkeypatch.setattr(sys, "argv", ["exact.py", *files, *small, *more, *places])
-    monkeypatch.setattr(exact, "tune", lambda *_: {"chosen": 1e-3})
+    monkeypatch.setattr(exact, "tune", lambda *_, **__: {"chosen": 1e-3})
     monkeypatch.setattr(exact, "show", lambda _: None)
     exact.main()
     assert (tmp_path / "work" / "exact-3" / "metrics.jsonl").read_bytes() != before, "of other rows"
