@@ -66,7 +66,7 @@ def settings_of(method: str, rate: float, seed: int, files: dict[str, Path], arg
             "prompt": {"instruction": arguments.instruction},
             "data": {
                 "train": str(files["train"]),
-                "val": str(files["val"]),
+                "val": str(files["val"]) if "val" in files else None,
                 "max_prompt_length": arguments.max_prompt_length,
                 "shuffle": arguments.shuffle,
             },
@@ -92,11 +92,10 @@ def trained(name: str, config: TrainConfig, work: Path) -> Path:
     """The folder of a finished run, trained now where it is not there, or was on other rows or another model."""
     folder = work / name
     done = folder / "finished.json"
+    files = [file for file in (config.data.train, config.data.val) if file]
     asked = {
         "config": config.model_dump(mode="json"),
-        "rows": [
-            hashlib.sha256(file.read_bytes()).hexdigest() for file in (config.data.train, config.data.val)
-        ],
+        "rows": [hashlib.sha256(file.read_bytes()).hexdigest() for file in files],
         "model": model_fingerprint(config.model.path),
     }
     if done.is_file() and json.loads(done.read_text()) == asked:
@@ -160,6 +159,8 @@ def tune(method: str, files: dict[str, Path], arguments, *, early: bool = False)
 
     The reward is that after the last step, or with `early` the mean over the run, which is higher where it comes sooner.
     """
+    if len(arguments.grid) == 1:
+        return {"reward": {}, "chosen": arguments.grid[0], "at_edge": False}
     found = {}
     for rate in sorted(arguments.grid):
         judged = []
@@ -171,8 +172,8 @@ def tune(method: str, files: dict[str, Path], arguments, *, early: bool = False)
         seconds = statistics.median(points[-1]["seconds"] for points in judged)
         print(f"  {method} at {rate:g}: reward {found[rate]:.4f} after {seconds:.0f} s", flush=True)
     best = max(found, key=lambda rate: found[rate])
-    edge = best in (min(found), max(found)) and len(found) > 1
-    return {"reward": {f"{rate:g}": value for rate, value in found.items()}, "chosen": best, "at_edge": edge}
+    earned = {f"{rate:g}": value for rate, value in found.items()}
+    return {"reward": earned, "chosen": best, "at_edge": best in (min(found), max(found))}
 
 
 def rewards(model: str, rows: list[dict[str, Any]], task, arguments) -> np.ndarray:

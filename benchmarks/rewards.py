@@ -18,13 +18,14 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from exact import curve, prepare, settings_of, trained, tune
+from exact import prepare, settings_of, trained, tune
 from machine import machine
 
 from rm_gallery.core.evaluate import compute_baselines, compute_metrics, score_outputs
 from rm_gallery.core.judge import LocalJudge
 from rm_gallery.core.models.weights import resolve_dtype
 from rm_gallery.core.tasks import PointwiseTask
+from rm_gallery.core.train.log import read_log
 
 RESULTS = Path(__file__).resolve().parent / "results" / "rewards.json"
 SHOWN = ("kappa", "accuracy", "mae", "reward", "rps", "brier", "ece", "mass")
@@ -104,10 +105,11 @@ def main() -> None:
         rate = tune("exact", {"train": files["train"], "val": files["tune"]}, each)
         runs = {}
         for seed in arguments.seeds:
-            config = settings_of("exact", rate["chosen"], seed, files, each)
+            config = settings_of("exact", rate["chosen"], seed, {"train": files["train"]}, each)
             folder = trained(f"exact-{seed}", config, each.work)
             measured = figures(str(folder / "actor_latest"), held_out, task, arguments.dtype)
-            runs[str(seed)] = {**measured, "seconds": curve(folder)[-1]["seconds"]}
+            steps = read_log(folder / "metrics.jsonl")
+            runs[str(seed)] = {**measured, "seconds": sum(step["timing_s/step"] for step in steps)}
             said = ", ".join(f"{name} {measured[name]:.3f}" for name in ("kappa", "rps", "ece"))
             print(f"  seed {seed}: {said}", flush=True)
         found[reward] = {"learning_rate": rate, "runs": runs}
