@@ -219,9 +219,7 @@ def _judging(mode: str, parts: list[Work], model: Transformer, rates: Rates) -> 
     seconds = [rates.seconds(part, model.layers) for part in parts]
     if None in seconds:
         return Judging(mode, operations, None, f"decoding was {rates.sources.get('decode', 'not timed')}")
-    total, packed = _sum(seconds), rates.packed
-    faster = Range(total.low / packed.high, total.middle / packed.middle, total.high / packed.low)
-    return Judging(mode, operations, faster)
+    return Judging(mode, operations, _sum(seconds))
 
 
 def _mean_forward(shape: Shape, lengths: Lengths) -> float:

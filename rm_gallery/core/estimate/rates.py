@@ -27,9 +27,6 @@ from rm_gallery.core.train.config import TrainConfig, check_config
 from rm_gallery.core.train.log import read_log
 from rm_gallery.core.yaml_config import read_yaml
 
-ONCE = Range(1.0, 1.0, 1.0)
-PACKED = Range(1.0, 1.5, 1.75)
-"""Measured for five judges on a CPU, each beside its own training run: 1.20 to 1.73 (`benchmarks/estimate.py`)."""
 _UNUSUAL = 2.5
 """Times the median: a step that took longer had company, or slept."""
 _SLACK = 1.25
@@ -47,8 +44,6 @@ class Rates:
         optimizer: bytes; None where the update's rate holds it already.
         launch, launch_decode: seconds a layer that a pass through the model takes at least.
         gpu: whether that is on a GPU, where a judge's weights are in the dtype of the computation.
-        packed: how many times as fast as a training pass over the same tokens a judge reads, which packs them without
-            padding and reads once what prompts begin with alike.
         sources: where each is from, by its name.
     """
 
@@ -59,7 +54,6 @@ class Rates:
     launch: Range = NOTHING
     launch_decode: Range = NOTHING
     gpu: bool = False
-    packed: Range = ONCE
     sources: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -227,7 +221,6 @@ def rates_from(run: Run, otherwise: Rates | None = None) -> Rates:
         decode=decode,
         optimizer=None,
         gpu=otherwise is not None and otherwise.gpu,
-        packed=PACKED,
         sources=sources,
         notes=tuple(_said(run)),
     )
