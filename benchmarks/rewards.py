@@ -7,7 +7,7 @@ Each reward has the learning rate of one grid at which it earns most, on prompts
 (`benchmarks/exact.py`). Held-out rows are judged in mode `expected`, and all figures are of that distribution: `kappa`,
 `mae` and `reward` (`exp_decay`, whatever it was trained by) of the verdict with the largest probability, `rps`, `brier` and
 `ece` of all of it. Shown are means over the seeds, with the smallest and the largest, beside the start and what costs
-nothing. Finished runs under `--work` are not trained again. Results go to benchmarks/results/rewards.json.
+nothing. Finished runs under `--work` are neither trained nor judged again. Results go to benchmarks/results/rewards.json.
 """
 
 from __future__ import annotations
@@ -32,11 +32,21 @@ SHOWN = ("kappa", "accuracy", "mae", "reward", "rps", "brier", "ece", "mass")
 """Of a distribution; the first four of the verdict with its largest probability."""
 
 
-def figures(folder: str, rows: list[dict[str, Any]], task: PointwiseTask, dtype: str) -> dict[str, float]:
+def figures(
+    folder: str | Path, rows: list[dict[str, Any]], task: PointwiseTask, dtype: str
+) -> dict[str, float]:
     judge = LocalJudge.load(folder, dtype=dtype)
     answers = judge.answer(task, [task.messages(row) for row in rows], mode="expected", max_new_tokens=16)
     found = compute_metrics(score_outputs(task, rows, answers))
     return {name: found[name] for name in SHOWN}
+
+
+def last_figures(folder: Path, *asked: Any) -> dict[str, float]:
+    """Those of a run's last checkpoint, judged once; the folder goes with all in it when its settings change."""
+    kept = folder / "figures.json"
+    if not kept.is_file():
+        kept.write_text(json.dumps(figures(folder / "actor_latest", *asked)))
+    return json.loads(kept.read_text())
 
 
 def baselines(task: PointwiseTask, train: list, rows: list) -> dict[str, dict[str, float]]:
@@ -107,7 +117,7 @@ def main() -> None:
         for seed in arguments.seeds:
             config = settings_of("exact", rate["chosen"], seed, {"train": files["train"]}, each)
             folder = trained(f"exact-{seed}", config, each.work)
-            measured = figures(str(folder / "actor_latest"), held_out, task, arguments.dtype)
+            measured = last_figures(folder, held_out, task, arguments.dtype)
             steps = read_log(folder / "metrics.jsonl")
             runs[str(seed)] = {**measured, "seconds": sum(step["timing_s/step"] for step in steps)}
             said = ", ".join(f"{name} {measured[name]:.3f}" for name in ("kappa", "rps", "ece"))
