@@ -9,9 +9,9 @@ its run, for that is what each is asked for; all runs that count train on the ot
 after the other, so that what else the machine does is shared. Seconds are those of training steps: neither loading nor
 held-out evaluation, which is by greedy answers for both.
 
-What is asked: from how much of GRPO's time on does `exact` hold the reward that GRPO has after its last step, in the
-means over seeds? A crossing that is lost again does not count. There is no answer where GRPO's own gain is within
-noise: the 95% interval over resamples of prompts and seeds must lie above 0. Finished runs under `--work` are neither
+What is asked: after how much of GRPO's time does `exact` have the reward that GRPO has after its last step, in the means
+over seeds? From when on it holds that stands beside it, and both by seed. There is no answer where GRPO's own gain is
+within noise: the 95% interval over resamples of prompts and seeds must lie above 0. Finished runs under `--work` are neither
 trained nor judged again. Results go to benchmarks/results/exact.json, and a plot beside it.
 """
 

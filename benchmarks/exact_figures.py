@@ -36,6 +36,11 @@ def held_from(points: list[dict[str, float]], reward: float) -> dict[str, float]
     return found
 
 
+def reached_at(points: list[dict[str, float]], reward: float) -> dict[str, float] | None:
+    """The first point at which the reward is at least this, whether it stays or not."""
+    return next((point for point in points if point["reward"] >= reward), None)
+
+
 def mean_curve(curves: list[list[dict[str, float]]]) -> list[dict[str, float]]:
     """Steps, seconds and reward, means over the seeds."""
     return [
@@ -45,17 +50,23 @@ def mean_curve(curves: list[list[dict[str, float]]]) -> list[dict[str, float]]:
 
 
 def compare(runs: dict[str, dict[str, list]], gain: dict[str, Any]) -> dict[str, Any]:
-    """GRPO's last reward and seconds, and from when on `exact` holds as much: of the mean curves, and by seed."""
+    """GRPO's last reward and seconds, when `exact` has as much, and from when on it holds it: of the mean curves, and by
+    seed. The claim is of the mean curves."""
 
-    def pair(grpo: list[dict[str, float]], exact: list[dict[str, float]]) -> dict[str, float | None]:
+    def pair(grpo: list[dict[str, float]], exact: list[dict[str, float]]) -> dict[str, Any]:
         last = grpo[-1]
-        held = held_from(exact, last["reward"])
+
+        def beside(point: dict[str, float] | None) -> dict[str, float] | None:
+            if point is None:
+                return None
+            seconds = point["seconds"]
+            return {"step": point["step"], "seconds": seconds, "share": seconds / last["seconds"]}
+
         return {
             "grpo_reward": last["reward"],
             "grpo_seconds": last["seconds"],
-            "exact_seconds": held and held["seconds"],
-            "exact_step": held and held["step"],
-            "share": held and held["seconds"] / last["seconds"],
+            "reached": beside(reached_at(exact, last["reward"])),
+            "held": beside(held_from(exact, last["reward"])),
         }
 
     found = {
@@ -64,16 +75,16 @@ def compare(runs: dict[str, dict[str, list]], gain: dict[str, Any]) -> dict[str,
     }
     if gain["interval"][0] <= 0:
         return {**found, "claim": None, "why": "GRPO's own gain is within noise"}
-    if found["mean"]["share"] is None:
-        return {**found, "claim": None, "why": "exact never holds it"}
-    return {**found, "claim": found["mean"]["share"]}
+    if found["mean"]["reached"] is None:
+        return {**found, "claim": None, "why": "exact never has it"}
+    return {**found, "claim": found["mean"]["reached"]["share"]}
 
 
 def plot(found: dict[str, Any], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
 
@@ -84,14 +95,17 @@ def plot(found: dict[str, Any], path: Path) -> None:
     for method, colour in zip(METHODS, ("#b3541e", "#1e6fb3"), strict=True):
         curves = list(found["runs"][method].values())
         for points in curves:
-            draw(points, color=colour, alpha=0.25)
+            draw(points, color=colour, alpha=0.25, marker=".")
         label = f"{method}, mean of {len(curves)}"
         draw(mean_curve(curves), color=colour, linewidth=2, marker=".", label=label)
     axes.axhline(found["start_reward"], color="grey", linestyle=":", label="start")
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
     axes.set_xlabel("seconds of training")
     axes.set_ylabel("held-out reward, greedy answers")
-    axes.set_title(f"{found['model']}, {found['data']['val']}, {found['settings']['samples']} samples")
+    axes.set_title(found["data"]["val"])
     axes.legend()
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
@@ -108,11 +122,15 @@ def show(found: dict[str, Any]) -> None:
             f"[{gain['interval'][0]:+.4f}, {gain['interval'][1]:+.4f}], "
             f"{statistics.median(c[-1]['seconds'] for c in curves):.1f} s"
         )
-    result, seeds = found["comparison"], found["comparison"]["by_seed"]
+    result = found["comparison"]
     if result["claim"] is None:
         print(f"no claim: {result['why']}")
     else:
-        shares = ["never" if each["share"] is None else f"{each['share']:.1%}" for each in seeds.values()]
-        print(
-            f"exact holds GRPO's last reward from {result['claim']:.1%} of its seconds on; by seed: {', '.join(shares)}"
-        )
+        print(f"exact has GRPO's last reward after {result['claim']:.1%} of its seconds")
+
+    def share(pair: dict[str, Any], name: str) -> str:
+        return f"{pair[name]['share']:.1%}" if pair[name] else "never"
+
+    for name, means in (("reached", "has it after"), ("held", "holds it from")):
+        shares = ", ".join(share(each, name) for each in result["by_seed"].values())
+        print(f"  {means:13} {share(result['mean'], name)} in the mean; by seed {shares}")

@@ -46,13 +46,19 @@ def test_the_share_is_of_the_mean_curves_and_only_beside_a_gain():
         "grpo": {"0": points(0.1, 0.3, 0.5, each=10), "1": points(0.1, 0.5, 0.7, each=10)},
         "exact": {"0": points(0.1, 0.5, 0.8), "1": points(0.1, 0.6, 0.7)},
     }
-    found = figures.compare(runs, {"interval": [0.1, 0.5]})
+    gain = {"interval": [0.1, 0.5]}
+    found = figures.compare(runs, gain)
     assert found["mean"]["grpo_reward"] == pytest.approx(0.6)
-    assert found["claim"] == found["mean"]["share"] == pytest.approx(2 / 20)
-    assert [each["share"] for each in found["by_seed"].values()] == pytest.approx([1 / 20, 2 / 20])
+    assert found["claim"] == found["mean"]["held"]["share"] == pytest.approx(2 / 20)
+    assert [each["reached"]["share"] for each in found["by_seed"].values()] == pytest.approx([1 / 20, 2 / 20])
     assert figures.compare(runs, {"interval": [-0.1, 0.5]})["claim"] is None
-    runs["exact"]["0"][-1]["reward"] = 0.2
-    assert figures.compare(runs, {"interval": [0.1, 0.5]})["why"] == "exact never holds it"
+    for curve in runs["exact"].values():
+        curve += points(0, 0, 0, 0.2)[-1:]
+    lost = figures.compare(runs, gain)
+    assert lost["claim"] == found["claim"], "it was there"
+    assert lost["mean"]["held"] is None, "and that it was lost again is said"
+    runs["exact"] = {seed: points(0.1, 0.5) for seed in runs["exact"]}
+    assert figures.compare(runs, gain)["why"] == "exact never has it"
 
 
 def test_the_interval_is_wide_where_few_prompts_decide():
