@@ -22,6 +22,7 @@ import hashlib
 import json
 import shutil
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -176,19 +177,18 @@ def tune(method: str, files: dict[str, Path], arguments, *, early: bool = False)
     return {"reward": earned, "chosen": best, "at_edge": best in (min(found), max(found))}
 
 
-def rewards(model: str, rows: list[dict[str, Any]], task, arguments) -> np.ndarray:
+def rewards(model: str | Path, rows: list[dict[str, Any]], task, arguments) -> list[float]:
     """What each held-out row's greedy answer earns."""
     judge = LocalJudge.load(model, dtype=arguments.dtype)
     texts = judge.generate([task.messages(row) for row in rows], max_new_tokens=arguments.max_response_length)
-    return np.array(score_outputs(task, rows, texts).reward)
+    return list(score_outputs(task, rows, texts).reward)
 
 
-def last_rewards(folder: Path, rows: list[dict[str, Any]], task, arguments) -> np.ndarray:
-    """Those of a run's last checkpoint, judged once; the folder goes with all in it when its settings change."""
-    kept = folder / "rewards.json"
-    if not kept.is_file():
-        kept.write_text(json.dumps(rewards(str(folder / "actor_latest"), rows, task, arguments).tolist()))
-    return np.array(json.loads(kept.read_text()))
+def kept(file: Path, find: Callable[..., Any], *asked: Any) -> Any:
+    """What is in `file` of a run's folder, found once; it goes with the folder when the run is made anew."""
+    if not file.is_file():
+        file.write_text(json.dumps(find(*asked)))
+    return json.loads(file.read_text())
 
 
 def parsed() -> argparse.Namespace:
@@ -254,7 +254,7 @@ def main() -> None:
     apart = {"train": files["train"], "val": files["tune"]}
     tuned = {method: tune(method, apart, arguments, early=method == "exact") for method in METHODS}
     prompts = [task.cluster(row) for row in held_out]
-    start = rewards(arguments.model, held_out, task, arguments)
+    start = np.array(rewards(arguments.model, held_out, task, arguments))
     runs: dict[str, dict[str, list]] = {method: {} for method in METHODS}
     last: dict[str, list[np.ndarray]] = {method: [] for method in METHODS}
     for i, seed in enumerate(arguments.seeds):
@@ -262,7 +262,9 @@ def main() -> None:
             config = settings_of(method, tuned[method]["chosen"], seed, files, arguments)
             folder = trained(f"{method}-{seed}", config, arguments.work)
             runs[method][str(seed)] = points = curve(folder)
-            last[method].append(last_rewards(folder, held_out, task, arguments))
+            asked = (folder / "actor_latest", held_out, task, arguments)
+            judged = kept(folder / "rewards.json", rewards, *asked)
+            last[method].append(np.array(judged))
             print(
                 f"  {method} seed {seed}: reward {points[0]['reward']:.4f} → {points[-1]['reward']:.4f} in "
                 f"{points[-1]['seconds']:.1f} s",

@@ -18,7 +18,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from exact import prepare, settings_of, trained, tune
+from exact import kept, prepare, settings_of, trained, tune
 from machine import machine
 
 from rm_gallery.core.evaluate import compute_baselines, compute_metrics, score_outputs
@@ -39,14 +39,6 @@ def figures(
     answers = judge.answer(task, [task.messages(row) for row in rows], mode="expected", max_new_tokens=16)
     found = compute_metrics(score_outputs(task, rows, answers))
     return {name: found[name] for name in SHOWN}
-
-
-def last_figures(folder: Path, *asked: Any) -> dict[str, float]:
-    """Those of a run's last checkpoint, judged once; the folder goes with all in it when its settings change."""
-    kept = folder / "figures.json"
-    if not kept.is_file():
-        kept.write_text(json.dumps(figures(folder / "actor_latest", *asked)))
-    return json.loads(kept.read_text())
 
 
 def baselines(task: PointwiseTask, train: list, rows: list) -> dict[str, dict[str, float]]:
@@ -117,7 +109,8 @@ def main() -> None:
         for seed in arguments.seeds:
             config = settings_of("exact", rate["chosen"], seed, {"train": files["train"]}, each)
             folder = trained(f"exact-{seed}", config, each.work)
-            measured = last_figures(folder, held_out, task, arguments.dtype)
+            asked = (folder / "actor_latest", held_out, task, arguments.dtype)
+            measured = kept(folder / "figures.json", figures, *asked)
             steps = read_log(folder / "metrics.jsonl")
             runs[str(seed)] = {**measured, "seconds": sum(step["timing_s/step"] for step in steps)}
             said = ", ".join(f"{name} {measured[name]:.3f}" for name in ("kappa", "rps", "ece"))
