@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,9 @@ def baselines(task: PointwiseTask, train: list, rows: list) -> dict[str, dict[st
     for each in compute_baselines(task, rows, train):
         if each.predictions is not None:
             measured = compute_metrics(each.predictions)
-            found[each.name] = {name: measured[name] for name in SHOWN if name in measured}
+            known = {name: measured[name] for name in SHOWN if name in measured}
+            # what a predictor cannot say is not a number: it writes no text that could have a mass
+            found[each.name] = {name: value for name, value in known.items() if not math.isnan(value)}
     return found
 
 

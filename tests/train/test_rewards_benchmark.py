@@ -41,6 +41,7 @@ def test_a_run_from_end_to_end(tiny_model, tmp_path, monkeypatch, capsys):
     }
     assert abs(moved["log_score"]) > 1e-3 > abs(moved["exp_decay"])
     assert found["baselines"]["prior"]["rps"] > 0
+    assert "mass" not in found["baselines"]["prior"], "it writes nothing"
     assert "ece" not in found["baselines"]["majority"], "certain of one verdict: no distribution is said"
     assert str(tmp_path) not in out.read_text(), "no path of the machine"
     shown = capsys.readouterr().out
