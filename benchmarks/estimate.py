@@ -8,6 +8,7 @@ no part in:
 - halves: a run's first half of steps predicts the second;
 - lengths: the half of its steps with the shorter prompts predicts that with the longer ones;
 - runs: one run predicts another, where it timed what the other does;
+- padded: the same, where one of the two pads its texts and the other does not;
 - held out: the steps of a run predict how long judging its held-out rows takes, where those files are still there.
 
 With `--judged RUN=SECONDS … --heldout FILE`, also:
@@ -170,7 +171,8 @@ def main() -> None:
     runs = [Run.read(path) for path in arguments.runs]
     checks = [check for run in runs if len(run.steps) > 1 for check in halves(run)]
     for one, other in itertools.permutations(runs, 2):
-        checks += predict(rates_from(one), other, "runs", name(one))
+        alike = (one.config.method in SCALAR) == (other.config.method in SCALAR)
+        checks += predict(rates_from(one), other, "runs" if alike else "padded", name(one))
     checks += itertools.chain.from_iterable(held_out(run) for run in runs)
     for judged in arguments.judged:
         folder, _, seconds = judged.rpartition("=")

@@ -11,15 +11,17 @@ held-out evaluation, which is by greedy answers for both.
 
 What is asked: after how much of GRPO's time does `exact` have the reward that GRPO has after its last step, in the means
 over seeds? From when on it holds that stands beside it, and both by seed. There is no answer where GRPO's own gain is
-within noise: the 95% interval over resamples of prompts and seeds must lie above 0. Finished runs under `--work` are neither
+within noise: the 95% interval over resamples of prompts and seeds must lie above 0. With `--exact-reward rps` `exact` trains by a
+scoring rule and is still compared by what its written answers earn. Finished runs under `--work` are neither
 trained nor judged again. Results go to benchmarks/results/exact.json, and a plot beside it.
 """
 
 from __future__ import annotations
 
-import argparse
+import functools
 import hashlib
 import json
+import math
 import shutil
 import statistics
 from collections.abc import Callable
@@ -28,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import trl
+from exact_arguments import parsed
 from exact_figures import METHODS, compare, interval, plot, show
 from machine import machine
 from methods_rows import write_lines
@@ -41,13 +44,14 @@ from rm_gallery.core.train.config import TrainConfig, check_config
 from rm_gallery.core.train.local import train_local
 from rm_gallery.core.train.log import read_log
 
-RESULTS = Path(__file__).resolve().parent / "results" / "exact.json"
+Judge = Callable[[Path], list[float]]
+"""What the greedy answers of a folder's model earn on some rows."""
 TUNED = 1000
 """The first seed of the runs that choose a learning rate."""
 FIGURES = ("reward/mean", "accuracy", "kappa", "parse_rate")
 # fmt: off
 SETTINGS = (
-    "steps", "exact_steps", "seeds", "task", "reward", "kl_coef", "shuffle", "advantage", "grid", "tune_prompts",
+    "steps", "exact_steps", "seeds", "task", "reward", "exact_reward", "kl_coef", "shuffle", "advantage", "grid", "tune_prompts",
     "tune_seeds", "limit", "batch_size", "samples",
 )
 # fmt: on
@@ -55,10 +59,15 @@ SETTINGS = (
 
 def settings_of(method: str, rate: float, seed: int, files: dict[str, Path], arguments) -> TrainConfig:
     """The training YAML; the two methods differ in nothing but what the method itself asks for."""
-    steps, each = {
-        "grpo": (arguments.steps, arguments.grpo_eval_every),
-        "exact": (arguments.exact_steps or arguments.steps, arguments.exact_eval_every),
+    steps, each, reward = {
+        "grpo": (arguments.steps, arguments.grpo_eval_every, arguments.reward),
+        "exact": (
+            arguments.exact_steps or arguments.steps,
+            arguments.exact_eval_every,
+            arguments.exact_reward or arguments.reward,
+        ),
     }[method]
+    judged = "val" in files and reward == arguments.reward
     return check_config(
         {
             "task": arguments.task,
@@ -67,7 +76,7 @@ def settings_of(method: str, rate: float, seed: int, files: dict[str, Path], arg
             "prompt": {"instruction": arguments.instruction},
             "data": {
                 "train": str(files["train"]),
-                "val": str(files["val"]) if "val" in files else None,
+                "val": str(files["val"]) if judged else None,
                 "max_prompt_length": arguments.max_prompt_length,
                 "shuffle": arguments.shuffle,
             },
@@ -83,7 +92,7 @@ def settings_of(method: str, rate: float, seed: int, files: dict[str, Path], arg
                 "seed": seed,
             },
             "rollout": {"n": arguments.samples, "max_response_length": arguments.max_response_length},
-            "reward": {"name": arguments.reward},
+            "reward": {"name": reward},
             "loss": {"kl_coef": arguments.kl_coef, "advantage": arguments.advantage},
         }
     )
@@ -109,15 +118,24 @@ def trained(name: str, config: TrainConfig, work: Path) -> Path:
     return folder
 
 
-def curve(folder: Path) -> list[dict[str, float]]:
-    """Held-out figures by step, with the seconds of training up to it."""
-    points, seconds = [], 0.0
+def curve(folder: Path, judge: Judge | None = None, start: float = math.nan) -> list[dict[str, float]]:
+    """Held-out figures by step, with the seconds of training up to it.
+
+    A run that judged nothing while it trained is judged at its end, and has `start` before.
+    """
+    points, seconds, step = [], 0.0, 0
     for record in read_log(folder / "metrics.jsonl"):
         if record["split"] == "train":
-            seconds += record["timing_s/step"]
+            step, seconds = record["step"], seconds + record["timing_s/step"]
         else:
             figures = {name.split("/")[0]: record.get(name) for name in FIGURES}
             points.append({"step": record["step"], "seconds": seconds, **figures})
+    if not points and judge:
+        earned = statistics.fmean(kept(folder / "rewards.json", judge, folder / "actor_latest"))
+        return [
+            {"step": 0, "seconds": 0.0, "reward": start},
+            {"step": step, "seconds": seconds, "reward": earned},
+        ]
     return points
 
 
@@ -155,7 +173,14 @@ def prepare(task, arguments) -> tuple[dict[str, list], dict[str, Path]]:
     return rows, files
 
 
-def tune(method: str, files: dict[str, Path], arguments, *, early: bool = False) -> dict[str, Any]:
+def label(method: str, arguments) -> str:
+    """The beginning of the names of runs."""
+    return f"exact-{arguments.exact_reward}" if method == "exact" and arguments.exact_reward else method
+
+
+def tune(
+    method: str, files: dict[str, Path], arguments, *, judge: Judge | None = None, early: bool = False
+) -> dict[str, Any]:
     """The learning rate with the highest mean reward on the prompts set apart, the smallest where several are.
 
     The reward is that after the last step, or with `early` the mean over the run, which is higher where it comes sooner.
@@ -167,8 +192,8 @@ def tune(method: str, files: dict[str, Path], arguments, *, early: bool = False)
         judged = []
         for seed in range(TUNED, TUNED + arguments.tune_seeds):
             config = settings_of(method, rate, seed, files, arguments)
-            folder = trained(f"tune-{method}-{rate:g}-{seed}", config, arguments.work)
-            judged.append(curve(folder)[1 if early else -1 :])
+            folder = trained(f"tune-{label(method, arguments)}-{rate:g}-{seed}", config, arguments.work)
+            judged.append(curve(folder, judge)[1 if early else -1 :])
         found[rate] = statistics.fmean(point["reward"] for points in judged for point in points)
         seconds = statistics.median(points[-1]["seconds"] for points in judged)
         print(f"  {method} at {rate:g}: reward {found[rate]:.4f} after {seconds:.0f} s", flush=True)
@@ -191,57 +216,8 @@ def kept(file: Path, find: Callable[..., Any], *asked: Any) -> Any:
     return json.loads(file.read_text())
 
 
-def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--model", help="folder of a model after a supervised start")
-    parser.add_argument("--train", type=Path, help="rows to train on, and to choose the rate by")
-    parser.add_argument("--val", type=Path, help="held-out rows")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument(
-        "--exact-steps",
-        type=int,
-        help="of method exact; by default as many. The rate is constant: fewer are the beginning of more",
-    )
-    parser.add_argument("--task", default="pointwise")
-    parser.add_argument("--instruction", help="replaces the task's own")
-    parser.add_argument("--reward", default="auto", help="of single verdicts: GRPO knows no other")
-    parser.add_argument("--kl-coef", type=float, default=0.001)
-    parser.add_argument("--shuffle", choices=("rows", "prompts"), default="rows", help="data.shuffle of both")
-    parser.add_argument(
-        "--advantage", choices=("group_std", "group_mean"), default="group_std", help="GRPO's loss.advantage"
-    )
-    parser.add_argument("--grid", type=float, nargs="+", default=[3e-6, 1e-5, 3e-5, 1e-4])
-    parser.add_argument(
-        "--tune-prompts", type=int, default=64, help="set apart to choose the learning rate by"
-    )
-    parser.add_argument(
-        "--tune-seeds", type=int, default=3, help="runs for each rate; one is chance where batches are small"
-    )
-    parser.add_argument("--limit", type=int, help="rows of each file; by default all")
-    parser.add_argument("--batch-size", type=int, default=8, help="prompts a step and an update")
-    parser.add_argument("--micro-batch-size", type=int, help="prompts a pass; memory only")
-    parser.add_argument("--samples", type=int, default=8, help="GRPO's answers to each prompt")
-    parser.add_argument("--max-prompt-length", type=int, default=1024, help="longer prompts are left out")
-    parser.add_argument("--max-response-length", type=int, default=16)
-    parser.add_argument("--grpo-eval-every", type=int, default=10)
-    parser.add_argument(
-        "--exact-eval-every", type=int, default=1, help="of as many steps; it has to be seen early"
-    )
-    parser.add_argument("--dtype", default="auto", help="float32, bfloat16 or auto")
-    parser.add_argument("--work", type=Path, default=Path("runs/exact"), help="where the runs go")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument(
-        "--table", action="store_true", help="only print the table of --out, and draw its plot"
-    )
-    arguments = parser.parse_args()
-    if not arguments.table and None in (arguments.model, arguments.train, arguments.val):
-        parser.error("--model, --train and --val are needed, or --table")
-    return arguments
-
-
 def main() -> None:
-    arguments = parsed()
+    arguments = parsed(str(__doc__))
     if arguments.table:
         found = json.loads(arguments.out.read_text(encoding="utf-8"))
         show(found)
@@ -252,19 +228,22 @@ def main() -> None:
     rows, files = prepare(task, arguments)
     held_out = rows["val"]
     apart = {"train": files["train"], "val": files["tune"]}
-    tuned = {method: tune(method, apart, arguments, early=method == "exact") for method in METHODS}
+    earned = functools.partial(rewards, task=task, arguments=arguments)
+    judge = functools.partial(earned, rows=rows["tune"])
+    tuned = {
+        method: tune(method, apart, arguments, judge=judge, early=method == "exact") for method in METHODS
+    }
     prompts = [task.cluster(row) for row in held_out]
-    start = np.array(rewards(arguments.model, held_out, task, arguments))
+    judge = functools.partial(earned, rows=held_out)
+    start = np.array(judge(arguments.model))
     runs: dict[str, dict[str, list]] = {method: {} for method in METHODS}
     last: dict[str, list[np.ndarray]] = {method: [] for method in METHODS}
     for i, seed in enumerate(arguments.seeds):
         for method in METHODS[:: 1 if i % 2 == 0 else -1]:
             config = settings_of(method, tuned[method]["chosen"], seed, files, arguments)
-            folder = trained(f"{method}-{seed}", config, arguments.work)
-            runs[method][str(seed)] = points = curve(folder)
-            asked = (folder / "actor_latest", held_out, task, arguments)
-            judged = kept(folder / "rewards.json", rewards, *asked)
-            last[method].append(np.array(judged))
+            folder = trained(f"{label(method, arguments)}-{seed}", config, arguments.work)
+            runs[method][str(seed)] = points = curve(folder, judge, float(start.mean()))
+            last[method].append(np.array(kept(folder / "rewards.json", judge, folder / "actor_latest")))
             print(
                 f"  {method} seed {seed}: reward {points[0]['reward']:.4f} → {points[-1]['reward']:.4f} in "
                 f"{points[-1]['seconds']:.1f} s",

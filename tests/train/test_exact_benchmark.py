@@ -84,8 +84,8 @@ def test_a_rate_is_chosen_by_its_last_reward_or_by_what_comes_early(monkeypatch,
     curves = {1e-5: points(0.2, 0.3, 0.7), 1e-4: points(0.2, 0.6, 0.6)}
     monkeypatch.setattr(exact, "settings_of", lambda _, rate, *__: rate)
     monkeypatch.setattr(exact, "trained", lambda _, rate, __: rate)
-    monkeypatch.setattr(exact, "curve", curves.__getitem__)
-    arguments = argparse.Namespace(grid=[1e-4, 1e-5], tune_seeds=2, work=tmp_path)
+    monkeypatch.setattr(exact, "curve", lambda rate, _: curves[rate])
+    arguments = argparse.Namespace(grid=[1e-4, 1e-5], tune_seeds=2, work=tmp_path, exact_reward=None)
     assert exact.tune("grpo", {}, arguments)["chosen"] == 1e-5
     assert exact.tune("exact", {}, arguments, early=True)["chosen"] == 1e-4
 
@@ -145,3 +145,10 @@ def test_a_run_from_end_to_end(tiny_model, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(exact, "show", lambda _: None)
     exact.main()
     assert (tmp_path / "work" / "exact-3" / "metrics.jsonl").read_bytes() != before, "of other rows"
+    monkeypatch.setattr(sys, "argv", ["exact.py", *files, *small, *more, *places, "--exact-reward", "rps"])
+    exact.main()
+    ruled = json.loads(out.read_text())
+    start, end = ruled["runs"]["exact"]["3"]
+    assert (start["step"], end["step"]) == (0, 2)
+    assert start["reward"] == pytest.approx(ruled["start_reward"]), "of the reward that both are compared by"
+    assert end["seconds"] > 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rm_gallery.core.errors import ConfigError, DataError
-from rm_gallery.core.estimate.lengths import Lengths, given_lengths, read_lengths
+from rm_gallery.core.estimate.lengths import SCALAR, Lengths, given_lengths, read_lengths
 from rm_gallery.core.estimate.machine import (
     CPU_BANDWIDTH,
     CPU_COMPUTE,
@@ -32,6 +32,8 @@ _UNUSUAL = 2.5
 _SLACK = 1.25
 """By so much the second half of a run was off from what its first half said, on a machine with other work
 (`benchmarks/estimate.py`): no range from a run is narrower."""
+_PADDED = 1.7
+"""Off by so much, in the median, was what a run that pads said of one that does not, and the other way round."""
 
 
 @dataclass(frozen=True)
@@ -246,6 +248,15 @@ def _said(run: Run) -> list[str]:
     notes = [
         f"the range is that of most of the {len(seconds)} steps of {run.path}, at least a factor of {_SLACK:g} either way"
     ]
+    method = run.config.method
+    if method in SCALAR:
+        notes.append(
+            f"{method} pads its texts: of sft, grpo and exact, which do not, expect {_PADDED:g} times the speed"
+        )
+    else:
+        notes.append(
+            f"{method} pads nothing: of bradley_terry and regression, which do, expect {_PADDED:g} times the seconds"
+        )
     notes += [
         f"step {step.step} of {run.path.name} took {took / usual:.1f} times as long as its median"
         for step, took in zip(run.steps, seconds, strict=True)
