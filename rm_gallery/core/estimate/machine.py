@@ -86,12 +86,12 @@ kernel (vLLM replays recorded ones). An assumption."""
 STREAM = Range.between(0.4, 0.9)
 """Share of the bandwidth that the optimizer reaches, which goes through memory once from end to end. An assumption."""
 CPU_COMPUTE = Range(0.3, 0.55, 0.85)
-"""Share of a CPU's product of large matrices. Measured, in bfloat16 on two cores that had other work too: six runs with
-SmolLM2-135M reached 57 to 75 GFLOP/s, one beside more work 28, where a product of 2048 x 2048 reached 78 to 89 at another
-hour (`benchmarks/estimate.py` gives a run's own)."""
-CPU_BANDWIDTH = Range(0.05, 0.1, 0.3)
-"""Share of a CPU's copying speed while decoding, of the same runs (0.8 and 1.4 of 9 to 11 GB/s): transformers copies the
-cache at every token."""
+"""Share of a CPU's product of large matrices. Measured on two cores in bfloat16 with SmolLM2-135M: 53% in the update of a GRPO
+step and 62% in its log-probabilities (`benchmarks/train_step.py`), 56% to 68% in judging (`benchmarks/judge.py`); less
+beside other work (`benchmarks/estimate.py` gives a run's own)."""
+CPU_BANDWIDTH = Range(0.1, 0.3, 0.45)
+"""Share of a CPU's copying speed while decoding: 2.5 to 4.1 GB/s in runs of GRPO on one core each, where copying reached 9
+to 11."""
 
 
 def find_machine(name: str) -> Machine:
