@@ -11,8 +11,8 @@ held-out evaluation, which is by greedy answers for both.
 
 What is asked: after how much of GRPO's time does `exact` have the reward that GRPO has after its last step, in the means
 over seeds? From when on it holds that stands beside it, and both by seed. There is no answer where GRPO's own gain is
-within noise: the 95% interval over resamples of prompts and seeds must lie above 0. With `--exact-reward rps` `exact` trains by a
-scoring rule and is still compared by what its written answers earn. Finished runs under `--work` are neither
+within noise: the 95% interval over resamples of prompts and seeds must lie above 0. With `--exact-reward rps` `exact`
+trains by a scoring rule and is still compared by what its written answers earn. Finished runs under `--work` are neither
 trained nor judged again. Results go to benchmarks/results/exact.json, and a plot beside it.
 """
 
@@ -51,8 +51,8 @@ TUNED = 1000
 FIGURES = ("reward/mean", "accuracy", "kappa", "parse_rate")
 # fmt: off
 SETTINGS = (
-    "steps", "exact_steps", "seeds", "task", "reward", "exact_reward", "kl_coef", "shuffle", "advantage", "grid", "tune_prompts",
-    "tune_seeds", "limit", "batch_size", "samples",
+    "steps", "exact_steps", "seeds", "task", "reward", "exact_reward", "kl_coef", "shuffle", "advantage", "grid",
+    "tune_prompts", "tune_seeds", "limit", "batch_size", "samples",
 )
 # fmt: on
 
