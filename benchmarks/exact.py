@@ -18,37 +18,20 @@ trained nor judged again. Results go to benchmarks/results/exact.json, and a plo
 
 from __future__ import annotations
 
+import argparse
 import functools
-import hashlib
 import json
-import math
-import shutil
-import statistics
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import trl
-from exact_arguments import parsed
 from exact_figures import METHODS, compare, interval, plot, show
+from exact_runs import curve, kept, label, prepare, rewards, settings_of, trained, tune
 from machine import machine
-from methods_rows import write_lines
 
-from rm_gallery.core.data.rows import load_rows
-from rm_gallery.core.evaluate import score_outputs
-from rm_gallery.core.judge import LocalJudge
-from rm_gallery.core.models.fingerprint import model_fingerprint
-from rm_gallery.core.models.weights import load_tokenizer, resolve_dtype
-from rm_gallery.core.train.config import TrainConfig, check_config
-from rm_gallery.core.train.local import train_local
-from rm_gallery.core.train.log import read_log
+from rm_gallery.core.models.weights import resolve_dtype
 
-Judge = Callable[[Path], list[float]]
-"""What the greedy answers of a folder's model earn on some rows."""
-TUNED = 1000
-"""The first seed of the runs that choose a learning rate."""
-FIGURES = ("reward/mean", "accuracy", "kappa", "parse_rate")
+RESULTS = Path(__file__).resolve().parent / "results" / "exact.json"
 # fmt: off
 SETTINGS = (
     "steps", "exact_steps", "seeds", "task", "reward", "exact_reward", "kl_coef", "shuffle", "advantage", "grid",
@@ -57,167 +40,60 @@ SETTINGS = (
 # fmt: on
 
 
-def settings_of(method: str, rate: float, seed: int, files: dict[str, Path], arguments) -> TrainConfig:
-    """The training YAML; the two methods differ in nothing but what the method itself asks for."""
-    steps, each, reward = {
-        "grpo": (arguments.steps, arguments.grpo_eval_every, arguments.reward),
-        "exact": (
-            arguments.exact_steps or arguments.steps,
-            arguments.exact_eval_every,
-            arguments.exact_reward or arguments.reward,
-        ),
-    }[method]
-    judged = "val" in files and reward == arguments.reward
-    return check_config(
-        {
-            "task": arguments.task,
-            "method": method,
-            "model": {"path": arguments.model, "dtype": arguments.dtype},
-            "prompt": {"instruction": arguments.instruction},
-            "data": {
-                "train": str(files["train"]),
-                "val": str(files["val"]) if judged else None,
-                "max_prompt_length": arguments.max_prompt_length,
-                "shuffle": arguments.shuffle,
-            },
-            "train": {
-                "batch_size": arguments.batch_size,
-                "mini_batch_size": arguments.batch_size,
-                "micro_batch_size": arguments.micro_batch_size,
-                "max_steps": steps,
-                "learning_rate": rate,
-                "eval_every": each,
-                "save_every": None,
-                "keep_checkpoints": 1,
-                "seed": seed,
-            },
-            "rollout": {"n": arguments.samples, "max_response_length": arguments.max_response_length},
-            "reward": {"name": reward},
-            "loss": {"kl_coef": arguments.kl_coef, "advantage": arguments.advantage},
-        }
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--model", help="folder of a model after a supervised start")
+    parser.add_argument("--train", type=Path, help="rows to train on, and to choose the rate by")
+    parser.add_argument("--val", type=Path, help="held-out rows")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument(
+        "--exact-steps",
+        type=int,
+        help="of method exact; by default as many. The rate is constant: fewer are the beginning of more",
     )
-
-
-def trained(name: str, config: TrainConfig, work: Path) -> Path:
-    """The folder of a finished run, trained now where it is not there, or was on other rows or another model."""
-    folder = work / name
-    done = folder / "finished.json"
-    files = [file for file in (config.data.train, config.data.val) if file]
-    asked = {
-        "config": config.model_dump(mode="json"),
-        "rows": [hashlib.sha256(file.read_bytes()).hexdigest() for file in files],
-        "model": model_fingerprint(config.model.path),
-    }
-    if done.is_file() and json.loads(done.read_text()) == asked:
-        return folder
-    shutil.rmtree(folder, ignore_errors=True)
-    train_local(config, path=folder, describe=name)
-    for state in folder.rglob("optimizer.pt"):  # two thirds of a run's bytes, and it is not gone on with
-        state.unlink()
-    done.write_text(json.dumps(asked))
-    return folder
-
-
-def curve(folder: Path, judge: Judge | None = None, start: float = math.nan) -> list[dict[str, float]]:
-    """Held-out figures by step, with the seconds of training up to it.
-
-    A run that judged nothing while it trained is judged at its end, and has `start` before.
-    """
-    points, seconds, step = [], 0.0, 0
-    for record in read_log(folder / "metrics.jsonl"):
-        if record["split"] == "train":
-            step, seconds = record["step"], seconds + record["timing_s/step"]
-        else:
-            figures = {name.split("/")[0]: record.get(name) for name in FIGURES}
-            points.append({"step": record["step"], "seconds": seconds, **figures})
-    if not points and judge:
-        earned = statistics.fmean(kept(folder / "rewards.json", judge, folder / "actor_latest"))
-        return [
-            {"step": 0, "seconds": 0.0, "reward": start},
-            {"step": step, "seconds": seconds, "reward": earned},
-        ]
-    return points
-
-
-def fitting(rows: list[dict[str, Any]], task, arguments) -> list[dict[str, Any]]:
-    """Those whose prompt is not too long: training leaves the others out, of held-out rows too."""
-    judge = LocalJudge(None, load_tokenizer(arguments.model))
-    prompts = judge.encode([task.messages(row) for row in rows])
-    limit = arguments.max_prompt_length
-    return [row for row, prompt in zip(rows, prompts, strict=True) if len(prompt) <= limit]
-
-
-def split(rows: list[dict[str, Any]], task, prompts: int) -> tuple[list, list]:
-    """(the rows to train on, those of `prompts` prompts to choose the learning rate by)."""
-    names = sorted({task.cluster(row) for row in rows})  # hashes: their order is as good as random
-    if len(names) <= prompts:
-        raise SystemExit(f"{len(names)} prompts are too few to set {prompts} apart: lower --tune-prompts")
-    apart = set(names[:prompts])
-    kept = [row for row in rows if task.cluster(row) not in apart]
-    return kept, [row for row in rows if task.cluster(row) in apart]
-
-
-def prepare(task, arguments) -> tuple[dict[str, list], dict[str, Path]]:
-    """The rows to train on, to choose learning rates by (`tune`) and held out (`val`), and their files under `--work`."""
-    every, held_out = (
-        fitting(load_rows(path, arguments.limit), task, arguments)
-        for path in (arguments.train, arguments.val)
+    parser.add_argument("--task", default="pointwise")
+    parser.add_argument("--instruction", help="replaces the task's own")
+    parser.add_argument("--reward", default="auto", help="of single verdicts, which both are compared by")
+    parser.add_argument(
+        "--exact-reward", help="what exact is trained by, where it is a scoring rule; judged at its end alone"
     )
-    kept, apart = split(every, task, arguments.tune_prompts)
-    rows = {"train": kept, "tune": apart, "val": held_out}
-    print(f"{len(kept)} rows to train on, {len(apart)} to choose by, {len(held_out)} held out", flush=True)
-    arguments.work.mkdir(parents=True, exist_ok=True)
-    files = {name: arguments.work / f"{name}.jsonl" for name in rows}
-    for name, part in rows.items():
-        write_lines(files[name], part)
-    return rows, files
-
-
-def label(method: str, arguments) -> str:
-    """The beginning of the names of runs."""
-    return f"exact-{arguments.exact_reward}" if method == "exact" and arguments.exact_reward else method
-
-
-def tune(
-    method: str, files: dict[str, Path], arguments, *, judge: Judge | None = None, early: bool = False
-) -> dict[str, Any]:
-    """The learning rate with the highest mean reward on the prompts set apart, the smallest where several are.
-
-    The reward is that after the last step, or with `early` the mean over the run, which is higher where it comes sooner.
-    """
-    if len(arguments.grid) == 1:
-        return {"reward": {}, "chosen": arguments.grid[0], "at_edge": False}
-    found = {}
-    for rate in sorted(arguments.grid):
-        judged = []
-        for seed in range(TUNED, TUNED + arguments.tune_seeds):
-            config = settings_of(method, rate, seed, files, arguments)
-            folder = trained(f"tune-{label(method, arguments)}-{rate:g}-{seed}", config, arguments.work)
-            judged.append(curve(folder, judge)[1 if early else -1 :])
-        found[rate] = statistics.fmean(point["reward"] for points in judged for point in points)
-        seconds = statistics.median(points[-1]["seconds"] for points in judged)
-        print(f"  {method} at {rate:g}: reward {found[rate]:.4f} after {seconds:.0f} s", flush=True)
-    best = max(found, key=lambda rate: found[rate])
-    earned = {f"{rate:g}": value for rate, value in found.items()}
-    return {"reward": earned, "chosen": best, "at_edge": best in (min(found), max(found))}
-
-
-def rewards(model: str | Path, rows: list[dict[str, Any]], task, arguments) -> list[float]:
-    """What each held-out row's greedy answer earns."""
-    judge = LocalJudge.load(model, dtype=arguments.dtype)
-    texts = judge.generate([task.messages(row) for row in rows], max_new_tokens=arguments.max_response_length)
-    return list(score_outputs(task, rows, texts).reward)
-
-
-def kept(file: Path, find: Callable[..., Any], *asked: Any) -> Any:
-    """What is in `file` of a run's folder, found once; it goes with the folder when the run is made anew."""
-    if not file.is_file():
-        file.write_text(json.dumps(find(*asked)))
-    return json.loads(file.read_text())
+    parser.add_argument("--kl-coef", type=float, default=0.001)
+    parser.add_argument("--shuffle", choices=("rows", "prompts"), default="rows", help="data.shuffle of both")
+    parser.add_argument(
+        "--advantage", choices=("group_std", "group_mean"), default="group_std", help="GRPO's loss.advantage"
+    )
+    parser.add_argument("--grid", type=float, nargs="+", default=[3e-6, 1e-5, 3e-5, 1e-4])
+    parser.add_argument(
+        "--tune-prompts", type=int, default=64, help="set apart to choose the learning rate by"
+    )
+    parser.add_argument(
+        "--tune-seeds", type=int, default=3, help="runs for each rate; one is chance where batches are small"
+    )
+    parser.add_argument("--limit", type=int, help="rows of each file; by default all")
+    parser.add_argument("--batch-size", type=int, default=8, help="prompts a step and an update")
+    parser.add_argument("--micro-batch-size", type=int, help="prompts a pass; memory only")
+    parser.add_argument("--samples", type=int, default=8, help="GRPO's answers to each prompt")
+    parser.add_argument("--max-prompt-length", type=int, default=1024, help="longer prompts are left out")
+    parser.add_argument("--max-response-length", type=int, default=16)
+    parser.add_argument("--grpo-eval-every", type=int, default=10)
+    parser.add_argument(
+        "--exact-eval-every", type=int, default=1, help="of as many steps; it has to be seen early"
+    )
+    parser.add_argument("--dtype", default="auto", help="float32, bfloat16 or auto")
+    parser.add_argument("--work", type=Path, default=Path("runs/exact"), help="where the runs go")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--table", action="store_true", help="only print the table of --out, and draw its plot"
+    )
+    arguments = parser.parse_args()
+    if not arguments.table and None in (arguments.model, arguments.train, arguments.val):
+        parser.error("--model, --train and --val are needed, or --table")
+    return arguments
 
 
 def main() -> None:
-    arguments = parsed(str(__doc__))
+    arguments = parsed()
     if arguments.table:
         found = json.loads(arguments.out.read_text(encoding="utf-8"))
         show(found)

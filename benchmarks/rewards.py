@@ -19,7 +19,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from exact import kept, prepare, settings_of, trained, tune
+from exact_runs import kept, prepare, settings_of, trained, tune
 from machine import machine
 
 from rm_gallery.core.evaluate import compute_baselines, compute_metrics, score_outputs

@@ -19,6 +19,7 @@ with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(ROOT / "benchmarks"))
     exact = importlib.import_module("exact")
     figures = importlib.import_module("exact_figures")
+    runs = importlib.import_module("exact_runs")
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -72,22 +73,22 @@ def test_the_interval_is_wide_where_few_prompts_decide():
 
 def test_prompts_to_choose_by_are_not_trained_on(tmp_path):
     rows, task = load_rows(write_rule(tmp_path / "rows.jsonl", 40)), PointwiseTask()
-    kept, apart = exact.split(rows, task, 1)
+    kept, apart = runs.split(rows, task, 1)
     assert {task.cluster(row) for row in kept}.isdisjoint({task.cluster(row) for row in apart})
     assert len(kept) + len(apart) == 40
     with pytest.raises(SystemExit, match="lower --tune-prompts"):
-        exact.split(rows, task, 4)
+        runs.split(rows, task, 4)
 
 
 def test_a_rate_is_chosen_by_its_last_reward_or_by_what_comes_early(monkeypatch, tmp_path):
     """The smaller rate ends higher, the larger is there first."""
     curves = {1e-5: points(0.2, 0.3, 0.7), 1e-4: points(0.2, 0.6, 0.6)}
-    monkeypatch.setattr(exact, "settings_of", lambda _, rate, *__: rate)
-    monkeypatch.setattr(exact, "trained", lambda _, rate, __: rate)
-    monkeypatch.setattr(exact, "curve", lambda rate, _: curves[rate])
+    monkeypatch.setattr(runs, "settings_of", lambda _, rate, *__: rate)
+    monkeypatch.setattr(runs, "trained", lambda _, rate, __: rate)
+    monkeypatch.setattr(runs, "curve", lambda rate, _: curves[rate])
     arguments = argparse.Namespace(grid=[1e-4, 1e-5], tune_seeds=2, work=tmp_path, exact_reward=None)
-    assert exact.tune("grpo", {}, arguments)["chosen"] == 1e-5
-    assert exact.tune("exact", {}, arguments, early=True)["chosen"] == 1e-4
+    assert runs.tune("grpo", {}, arguments)["chosen"] == 1e-5
+    assert runs.tune("exact", {}, arguments, early=True)["chosen"] == 1e-4
 
 
 def test_a_run_from_end_to_end(tiny_model, tmp_path, monkeypatch, capsys):
