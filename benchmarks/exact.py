@@ -11,9 +11,8 @@ held-out evaluation, which is by greedy answers for both.
 
 What is asked: after how much of GRPO's time does `exact` have the reward that GRPO has after its last step, in the means
 over seeds? From when on it holds that stands beside it, and both by seed. There is no answer where GRPO's own gain is
-within noise: the 95% interval over resamples of prompts and seeds must lie above 0. With `--exact-reward rps` `exact`
-trains by a scoring rule and is still compared by what its written answers earn. Finished runs under `--work` are neither
-trained nor judged again. Results go to benchmarks/results/exact.json, and a plot beside it.
+within noise: the 95% interval over resamples of prompts and seeds must lie above 0. Finished runs under `--work` are
+neither trained nor judged again. Results go to benchmarks/results/exact.json, and a plot beside it.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import trl
 from exact_figures import METHODS, compare, interval, plot, show
-from exact_runs import curve, kept, label, prepare, rewards, settings_of, trained, tune
+from exact_runs import curve, once, prepare, rewards, settings_of, trained, tune
 from machine import machine
 
 from rm_gallery.core.models.weights import resolve_dtype
@@ -34,7 +33,7 @@ from rm_gallery.core.models.weights import resolve_dtype
 RESULTS = Path(__file__).resolve().parent / "results" / "exact.json"
 # fmt: off
 SETTINGS = (
-    "steps", "exact_steps", "seeds", "task", "reward", "exact_reward", "kl_coef", "shuffle", "advantage", "grid",
+    "steps", "exact_steps", "seeds", "task", "reward", "kl_coef", "shuffle", "advantage", "grid",
     "tune_prompts", "tune_seeds", "limit", "batch_size", "samples",
 )
 # fmt: on
@@ -54,10 +53,7 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument("--task", default="pointwise")
     parser.add_argument("--instruction", help="replaces the task's own")
-    parser.add_argument("--reward", default="auto", help="of single verdicts, which both are compared by")
-    parser.add_argument(
-        "--exact-reward", help="what exact is trained by, where it is a scoring rule; judged at its end alone"
-    )
+    parser.add_argument("--reward", default="auto", help="of single verdicts: GRPO knows no other")
     parser.add_argument("--kl-coef", type=float, default=0.001)
     parser.add_argument("--shuffle", choices=("rows", "prompts"), default="rows", help="data.shuffle of both")
     parser.add_argument(
@@ -104,22 +100,18 @@ def main() -> None:
     rows, files = prepare(task, arguments)
     held_out = rows["val"]
     apart = {"train": files["train"], "val": files["tune"]}
-    earned = functools.partial(rewards, task=task, arguments=arguments)
-    judge = functools.partial(earned, rows=rows["tune"])
-    tuned = {
-        method: tune(method, apart, arguments, judge=judge, early=method == "exact") for method in METHODS
-    }
+    tuned = {method: tune(method, apart, arguments, early=method == "exact") for method in METHODS}
     prompts = [task.cluster(row) for row in held_out]
-    judge = functools.partial(earned, rows=held_out)
+    judge = functools.partial(rewards, rows=held_out, task=task, arguments=arguments)
     start = np.array(judge(arguments.model))
     runs: dict[str, dict[str, list]] = {method: {} for method in METHODS}
     last: dict[str, list[np.ndarray]] = {method: [] for method in METHODS}
     for i, seed in enumerate(arguments.seeds):
         for method in METHODS[:: 1 if i % 2 == 0 else -1]:
             config = settings_of(method, tuned[method]["chosen"], seed, files, arguments)
-            folder = trained(f"{label(method, arguments)}-{seed}", config, arguments.work)
-            runs[method][str(seed)] = points = curve(folder, judge, float(start.mean()))
-            last[method].append(np.array(kept(folder / "rewards.json", judge, folder / "actor_latest")))
+            folder = trained(f"{method}-{seed}", config, arguments.work, files)
+            runs[method][str(seed)] = points = curve(folder)
+            last[method].append(np.array(once(folder / "rewards.json", judge, folder / "actor_latest")))
             print(
                 f"  {method} seed {seed}: reward {points[0]['reward']:.4f} → {points[-1]['reward']:.4f} in "
                 f"{points[-1]['seconds']:.1f} s",

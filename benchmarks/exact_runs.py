@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import shutil
 import statistics
 from collections.abc import Callable
@@ -22,8 +21,6 @@ from rm_gallery.core.train.config import TrainConfig, check_config
 from rm_gallery.core.train.local import train_local
 from rm_gallery.core.train.log import read_log
 
-Judge = Callable[[Path], list[float]]
-"""What the greedy answers of a folder's model earn on some rows."""
 TUNED = 1000
 """The first seed of the runs that choose a learning rate."""
 FIGURES = ("reward/mean", "accuracy", "kappa", "parse_rate")
@@ -31,15 +28,10 @@ FIGURES = ("reward/mean", "accuracy", "kappa", "parse_rate")
 
 def settings_of(method: str, rate: float, seed: int, files: dict[str, Path], arguments) -> TrainConfig:
     """The training YAML; the two methods differ in nothing but what the method itself asks for."""
-    steps, each, reward = {
-        "grpo": (arguments.steps, arguments.grpo_eval_every, arguments.reward),
-        "exact": (
-            arguments.exact_steps or arguments.steps,
-            arguments.exact_eval_every,
-            arguments.exact_reward or arguments.reward,
-        ),
+    steps, each = {
+        "grpo": (arguments.steps, arguments.grpo_eval_every),
+        "exact": (arguments.exact_steps or arguments.steps, arguments.exact_eval_every),
     }[method]
-    judged = "val" in files and reward == arguments.reward
     return check_config(
         {
             "task": arguments.task,
@@ -48,7 +40,7 @@ def settings_of(method: str, rate: float, seed: int, files: dict[str, Path], arg
             "prompt": {"instruction": arguments.instruction},
             "data": {
                 "train": str(files["train"]),
-                "val": str(files["val"]) if judged else None,
+                "val": str(files["val"]) if "val" in files else None,
                 "max_prompt_length": arguments.max_prompt_length,
                 "shuffle": arguments.shuffle,
             },
@@ -64,20 +56,20 @@ def settings_of(method: str, rate: float, seed: int, files: dict[str, Path], arg
                 "seed": seed,
             },
             "rollout": {"n": arguments.samples, "max_response_length": arguments.max_response_length},
-            "reward": {"name": reward},
+            "reward": {"name": arguments.reward},
             "loss": {"kl_coef": arguments.kl_coef, "advantage": arguments.advantage},
         }
     )
 
 
-def trained(name: str, config: TrainConfig, work: Path) -> Path:
-    """The folder of a finished run, trained now where it is not there, or was on other rows or another model."""
+def trained(name: str, config: TrainConfig, work: Path, files: dict[str, Path]) -> Path:
+    """The folder of a finished run, trained now where it is not there, or was of another model or other `files` of rows:
+    those it trains on, and those it is judged by, then or later (`once`)."""
     folder = work / name
     done = folder / "finished.json"
-    files = [file for file in (config.data.train, config.data.val) if file]
     asked = {
         "config": config.model_dump(mode="json"),
-        "rows": [hashlib.sha256(file.read_bytes()).hexdigest() for file in files],
+        "rows": {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()},
         "model": model_fingerprint(config.model.path),
     }
     if done.is_file() and json.loads(done.read_text()) == asked:
@@ -90,24 +82,15 @@ def trained(name: str, config: TrainConfig, work: Path) -> Path:
     return folder
 
 
-def curve(folder: Path, judge: Judge | None = None, start: float = math.nan) -> list[dict[str, float]]:
-    """Held-out figures by step, with the seconds of training up to it.
-
-    A run that judged nothing while it trained is judged at its end, and has `start` before.
-    """
-    points, seconds, step = [], 0.0, 0
+def curve(folder: Path) -> list[dict[str, float]]:
+    """Held-out figures by step, with the seconds of training up to it."""
+    points, seconds = [], 0.0
     for record in read_log(folder / "metrics.jsonl"):
         if record["split"] == "train":
-            step, seconds = record["step"], seconds + record["timing_s/step"]
+            seconds += record["timing_s/step"]
         else:
             figures = {name.split("/")[0]: record.get(name) for name in FIGURES}
             points.append({"step": record["step"], "seconds": seconds, **figures})
-    if not points and judge:
-        earned = statistics.fmean(kept(folder / "rewards.json", judge, folder / "actor_latest"))
-        return [
-            {"step": 0, "seconds": 0.0, "reward": start},
-            {"step": step, "seconds": seconds, "reward": earned},
-        ]
     return points
 
 
@@ -145,14 +128,7 @@ def prepare(task, arguments) -> tuple[dict[str, list], dict[str, Path]]:
     return rows, files
 
 
-def label(method: str, arguments) -> str:
-    """The beginning of the names of runs."""
-    return f"exact-{arguments.exact_reward}" if method == "exact" and arguments.exact_reward else method
-
-
-def tune(
-    method: str, files: dict[str, Path], arguments, *, judge: Judge | None = None, early: bool = False
-) -> dict[str, Any]:
+def tune(method: str, files: dict[str, Path], arguments, *, early: bool = False) -> dict[str, Any]:
     """The learning rate with the highest mean reward on the prompts set apart, the smallest where several are.
 
     The reward is that after the last step, or with `early` the mean over the run, which is higher where it comes sooner.
@@ -164,8 +140,8 @@ def tune(
         judged = []
         for seed in range(TUNED, TUNED + arguments.tune_seeds):
             config = settings_of(method, rate, seed, files, arguments)
-            folder = trained(f"tune-{label(method, arguments)}-{rate:g}-{seed}", config, arguments.work)
-            judged.append(curve(folder, judge)[1 if early else -1 :])
+            folder = trained(f"tune-{method}-{rate:g}-{seed}", config, arguments.work, files)
+            judged.append(curve(folder)[1 if early else -1 :])
         found[rate] = statistics.fmean(point["reward"] for points in judged for point in points)
         seconds = statistics.median(points[-1]["seconds"] for points in judged)
         print(f"  {method} at {rate:g}: reward {found[rate]:.4f} after {seconds:.0f} s", flush=True)
@@ -181,7 +157,7 @@ def rewards(model: str | Path, rows: list[dict[str, Any]], task, arguments) -> l
     return list(score_outputs(task, rows, texts).reward)
 
 
-def kept(file: Path, find: Callable[..., Any], *asked: Any) -> Any:
+def once(file: Path, find: Callable[..., Any], *asked: Any) -> Any:
     """What is in `file` of a run's folder, found once; it goes with the folder when the run is made anew."""
     if not file.is_file():
         file.write_text(json.dumps(find(*asked)))

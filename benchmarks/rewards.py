@@ -19,7 +19,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from exact_runs import kept, prepare, settings_of, trained, tune
+from exact_runs import once, prepare, settings_of, trained, tune
 from machine import machine
 
 from rm_gallery.core.evaluate import compute_baselines, compute_metrics, score_outputs
@@ -94,7 +94,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=RESULTS)
     # what `benchmarks/exact.py` asks beside
     parser.set_defaults(task="pointwise", samples=2, shuffle="rows", advantage="group_std")
-    parser.set_defaults(grpo_eval_every=None, exact_eval_every=None, exact_steps=None, exact_reward=None)
+    parser.set_defaults(grpo_eval_every=None, exact_eval_every=None, exact_steps=None)
     return parser.parse_args()
 
 
@@ -111,9 +111,9 @@ def main() -> None:
         runs = {}
         for seed in arguments.seeds:
             config = settings_of("exact", rate["chosen"], seed, {"train": files["train"]}, each)
-            folder = trained(f"exact-{seed}", config, each.work)
+            folder = trained(f"exact-{seed}", config, each.work, files)
             asked = (folder / "actor_latest", held_out, task, arguments.dtype)
-            measured = kept(folder / "figures.json", figures, *asked)
+            measured = once(folder / "figures.json", figures, *asked)
             steps = read_log(folder / "metrics.jsonl")
             runs[str(seed)] = {**measured, "seconds": sum(step["timing_s/step"] for step in steps)}
             said = ", ".join(f"{name} {measured[name]:.3f}" for name in ("kappa", "rps", "ece"))

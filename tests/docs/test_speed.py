@@ -14,7 +14,12 @@ PAGE = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
 
 @pytest.mark.parametrize(
     ("module", "results"),
-    [("judge", "judge"), ("train_step_report", "train_step"), ("train_step_report", "train_step_memory")],
+    [
+        ("judge", "judge"),
+        ("train_step_report", "train_step"),
+        ("train_step_report", "train_step_memory"),
+        ("train_step_report", "train_step_float32"),
+    ],
 )
 def test_the_tables_are_those_of_the_results(monkeypatch, capsys, module, results):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))

@@ -12,6 +12,7 @@ import pytest
 
 from rm_gallery.core.data.rows import load_rows
 from rm_gallery.core.tasks import PointwiseTask
+from rm_gallery.core.train.config import check_config
 from tests.conftest import ROOT
 from tests.train.exact_parts import write_rule
 
@@ -84,11 +85,24 @@ def test_a_rate_is_chosen_by_its_last_reward_or_by_what_comes_early(monkeypatch,
     """The smaller rate ends higher, the larger is there first."""
     curves = {1e-5: points(0.2, 0.3, 0.7), 1e-4: points(0.2, 0.6, 0.6)}
     monkeypatch.setattr(runs, "settings_of", lambda _, rate, *__: rate)
-    monkeypatch.setattr(runs, "trained", lambda _, rate, __: rate)
-    monkeypatch.setattr(runs, "curve", lambda rate, _: curves[rate])
-    arguments = argparse.Namespace(grid=[1e-4, 1e-5], tune_seeds=2, work=tmp_path, exact_reward=None)
+    monkeypatch.setattr(runs, "trained", lambda _, rate, *__: rate)
+    monkeypatch.setattr(runs, "curve", curves.__getitem__)
+    arguments = argparse.Namespace(grid=[1e-4, 1e-5], tune_seeds=2, work=tmp_path)
     assert runs.tune("grpo", {}, arguments)["chosen"] == 1e-5
     assert runs.tune("exact", {}, arguments, early=True)["chosen"] == 1e-4
+
+
+def test_a_run_is_made_anew_for_other_rows_that_it_is_judged_by_later(tiny_model, tmp_path, monkeypatch):
+    """Its training names only the first file (as of rewards.py); what it was judged by goes with the folder."""
+    settings = {"task": "pointwise", "method": "exact", "model": {"path": str(tiny_model)}}
+    files = {"train": write_rule(tmp_path / "train.jsonl", 8), "val": write_rule(tmp_path / "val.jsonl", 4)}
+    config = check_config({**settings, "data": {"train": str(files["train"])}})
+    monkeypatch.setattr(runs, "train_local", lambda _, *, path, **__: path.mkdir(parents=True))
+    for _ in range(2):
+        folder = runs.trained("run", config, tmp_path, files)
+        assert runs.once(folder / "figures.json", len, "old") == 3
+    write_rule(files["val"], 4, start=50)
+    assert runs.once(runs.trained("run", config, tmp_path, files) / "figures.json", len, "newer") == 5
 
 
 def test_a_run_from_end_to_end(tiny_model, tmp_path, monkeypatch, capsys):
@@ -146,10 +160,3 @@ def test_a_run_from_end_to_end(tiny_model, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(exact, "show", lambda _: None)
     exact.main()
     assert (tmp_path / "work" / "exact-3" / "metrics.jsonl").read_bytes() != before, "of other rows"
-    monkeypatch.setattr(sys, "argv", ["exact.py", *files, *small, *more, *places, "--exact-reward", "rps"])
-    exact.main()
-    ruled = json.loads(out.read_text())
-    start, end = ruled["runs"]["exact"]["3"]
-    assert (start["step"], end["step"]) == (0, 2)
-    assert start["reward"] == pytest.approx(ruled["start_reward"]), "of the reward that both are compared by"
-    assert end["seconds"] > 0
