@@ -23,9 +23,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+import torch
 import trl
 from exact_figures import METHODS, compare, interval, plot, show
-from exact_runs import curve, once, prepare, rewards, settings_of, trained, tune
+from exact_runs import curve, once, prepare, rewards, settings_of, train_at_once, trained, tune, warm_up
 from machine import machine
 
 from rm_gallery.core.models.weights import resolve_dtype
@@ -72,6 +73,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=8, help="GRPO's answers to each prompt")
     parser.add_argument("--max-prompt-length", type=int, default=1024, help="longer prompts are left out")
     parser.add_argument("--max-response-length", type=int, default=16)
+    parser.add_argument("--eval-batch-size", type=int, default=16, help="held-out rows judged at once")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time while the rates are chosen")
     parser.add_argument("--grpo-eval-every", type=int, default=10)
     parser.add_argument(
         "--exact-eval-every", type=int, default=1, help="of as many steps; it has to be seen early"
@@ -100,6 +103,10 @@ def main() -> None:
     rows, files = prepare(task, arguments)
     held_out = rows["val"]
     apart = {"train": files["train"], "val": files["tune"]}
+    if arguments.jobs > 1 and len(arguments.grid) > 1:
+        train_at_once(METHODS, apart, arguments)
+    if torch.cuda.is_available():
+        warm_up(METHODS, files, arguments)
     tuned = {method: tune(method, apart, arguments, early=method == "exact") for method in METHODS}
     prompts = [task.cluster(row) for row in held_out]
     judge = functools.partial(rewards, rows=held_out, task=task, arguments=arguments)

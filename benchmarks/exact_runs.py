@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import shutil
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +57,11 @@ def settings_of(method: str, rate: float, seed: int, files: dict[str, Path], arg
                 "keep_checkpoints": 1,
                 "seed": seed,
             },
-            "rollout": {"n": arguments.samples, "max_response_length": arguments.max_response_length},
+            "rollout": {
+                "n": arguments.samples,
+                "max_response_length": arguments.max_response_length,
+                "eval_batch_size": arguments.eval_batch_size,
+            },
             "reward": {"name": arguments.reward},
             "loss": {"kl_coef": arguments.kl_coef, "advantage": arguments.advantage},
         }
@@ -128,6 +134,35 @@ def prepare(task, arguments) -> tuple[dict[str, list], dict[str, Path]]:
     return rows, files
 
 
+def tuning(method: str, rate: float, files: dict[str, Path], arguments) -> dict[str, TrainConfig]:
+    """The runs that tell what a rate is worth, by name."""
+    return {
+        f"tune-{method}-{rate:g}-{seed}": settings_of(method, rate, seed, files, arguments)
+        for seed in range(TUNED, TUNED + arguments.tune_seeds)
+    }
+
+
+def train_at_once(methods: Sequence[str], files: dict[str, Path], arguments) -> None:
+    """Train what chooses the rates, `--jobs` runs at a time: their seconds are not asked for."""
+    with ProcessPoolExecutor(arguments.jobs, multiprocessing.get_context("spawn")) as pool:
+        started = [
+            pool.submit(trained, name, config, arguments.work, files)
+            for method in methods
+            for rate in sorted(arguments.grid)
+            for name, config in tuning(method, rate, files, arguments).items()
+        ]
+        for run in started:
+            run.result()
+
+
+def warm_up(methods: Sequence[str], files: dict[str, Path], arguments) -> None:
+    """Two steps of each method, which nothing is made of: a GPU's kernels are compiled then."""
+    for method in methods:
+        config = settings_of(method, 1e-6, 0, {"train": files["train"]}, arguments)
+        short = config.model_copy(update={"train": config.train.model_copy(update={"max_steps": 2})})
+        trained(f"warm-up-{method}", short, arguments.work, {"train": files["train"]})
+
+
 def tune(method: str, files: dict[str, Path], arguments, *, early: bool = False) -> dict[str, Any]:
     """The learning rate with the highest mean reward on the prompts set apart, the smallest where several are.
 
@@ -138,9 +173,8 @@ def tune(method: str, files: dict[str, Path], arguments, *, early: bool = False)
     found = {}
     for rate in sorted(arguments.grid):
         judged = []
-        for seed in range(TUNED, TUNED + arguments.tune_seeds):
-            config = settings_of(method, rate, seed, files, arguments)
-            folder = trained(f"tune-{method}-{rate:g}-{seed}", config, arguments.work, files)
+        for name, config in tuning(method, rate, files, arguments).items():
+            folder = trained(name, config, arguments.work, files)
             judged.append(curve(folder)[1 if early else -1 :])
         found[rate] = statistics.fmean(point["reward"] for points in judged for point in points)
         seconds = statistics.median(points[-1]["seconds"] for points in judged)
@@ -152,7 +186,7 @@ def tune(method: str, files: dict[str, Path], arguments, *, early: bool = False)
 
 def rewards(model: str | Path, rows: list[dict[str, Any]], task, arguments) -> list[float]:
     """What each held-out row's greedy answer earns."""
-    judge = LocalJudge.load(model, dtype=arguments.dtype)
+    judge = LocalJudge.load(model, dtype=arguments.dtype, batch_size=arguments.eval_batch_size)
     texts = judge.generate([task.messages(row) for row in rows], max_new_tokens=arguments.max_response_length)
     return list(score_outputs(task, rows, texts).reward)
 

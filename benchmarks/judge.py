@@ -26,7 +26,7 @@ from pathlib import Path
 
 import torch
 from judge_generate import ANSWER, Plain, timed
-from machine import machine
+from machine import machine, product_rate
 
 from rm_gallery.core.data.rows import load_rows
 from rm_gallery.core.judge import LocalJudge
@@ -36,6 +36,7 @@ from rm_gallery.core.models.weights import quiet_transformers, resolve_dtype
 from rm_gallery.core.tasks import PairwiseTask, PointwiseTask
 
 RESULTS = Path(__file__).resolve().parent / "results" / "judge.json"
+MODES = ("expected", "greedy", "vote@8", "generate")
 SIDE = 4096
 """Of the square matrices whose product is the machine's peak."""
 
@@ -64,13 +65,6 @@ def encoded(judge: LocalJudge, task, prompts) -> dict[str, float]:
     return {"tokens": tokens, "verdict_tokens": len(ordered) * len(tree.tokens), "operations": operations}
 
 
-def peak(dtype: torch.dtype, device) -> float:
-    """Operations per second of a matrix product."""
-    a, b = (torch.randn(SIDE, SIDE, device=device).to(dtype) for _ in range(2))
-    seconds, _ = timed(lambda: (a @ b)[0, 0].item())
-    return 2 * SIDE**3 / seconds
-
-
 def operators(judge: LocalJudge, task, conversations: list, most: int = 15) -> dict[str, float]:
     """Shares of the seconds of `expected` by PyTorch's operators, the largest first; those of the rest together."""
     gpu = judge.model.device.type == "cuda"
@@ -93,43 +87,52 @@ def fitting(judge: LocalJudge, conversations: list) -> list:
     return [c for c, prompt in zip(conversations, prompts, strict=True) if len(prompt) + ANSWER <= room]
 
 
-def modes(judge: LocalJudge, plain: Plain, rows, arguments) -> dict:
+def modes(judge: LocalJudge, plain: Plain | None, rows, arguments) -> dict:
     """Each mode and `generate` on the same questions, interleaved."""
     task = PointwiseTask()
     conversations = fitting(judge, [task.messages(row) for row in rows])
     prompts = judge.encode(conversations)
     tag = task.format(task.verdicts()[0]).rpartition("<")[2]
-    spread = sorted(prompts, key=len)[:: max(1, len(prompts) // arguments.tune)]
-    tried = plain.fastest(spread, arguments.batch_sizes, f"<{tag}")
-    best = min(tried, key=tried.get)
+    tried, best = {}, None
+    if plain is not None:
+        spread = sorted(prompts, key=len)[:: max(1, len(prompts) // arguments.tune)]
+        tried = plain.fastest(spread, arguments.batch_sizes, f"<{tag}")
+        best = min(tried, key=tried.get)
 
     def ask(mode: str):
         return judge.answer(task, conversations, mode=mode, max_new_tokens=ANSWER, samples=8)
 
-    runs = {
+    every = {
         "expected": lambda: ask("expected"),
         "greedy": lambda: ask("greedy"),
         "vote@8": lambda: ask("vote"),
         "generate": lambda: plain.answer(prompts, best, f"<{tag}"),
     }
+    runs = {name: every[name] for name in MODES if name in arguments.modes}
+    for run in runs.values() if judge.model.device.type == "cuda" else ():
+        run()  # its kernels are compiled
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     peaks, results = [], {}
     for _ in range(arguments.repeats):
-        peaks.append(peak(judge.autocast or judge.model.dtype, judge.model.device))
+        peaks.append(product_rate(SIDE, str(judge.autocast or judge.model.dtype).removeprefix("torch.")))
         for name, run in runs.items():
             took, results[name] = timed(run)
             seconds[name].append(took)
             print(f"  {name:9}{took:9.1f} s", flush=True)
     asked, work = sum(map(len, prompts)), encoded(judge, task, prompts)
-    texts, written = results["generate"]
-    results["generate"] = [read(task, text) for text in texts]
+    written = None
+    if "generate" in results:
+        texts, written = results["generate"]
+        results["generate"] = [read(task, text) for text in texts]
     table = {
         name: {
             "seconds": statistics.median(times),
             "all_seconds": times,
             "verdicts_per_second": len(prompts) / statistics.median(times),
             "tokens_per_second": asked / statistics.median(times),
-            "speed_to_generate": statistics.median(seconds["generate"]) / statistics.median(times),
+            "speed_to_generate": statistics.median(seconds["generate"]) / statistics.median(times)
+            if "generate" in seconds
+            else None,
             "answers_with_a_verdict": sum(answer.verdict is not None for answer in results[name]),
         }
         for name, times in seconds.items()
@@ -200,17 +203,21 @@ def show(found: dict) -> None:
     )
     print(f"{'':10}{'seconds':>9}{'verdicts/s':>12}{'tokens/s':>10}{'to generate':>13}{'with a verdict':>16}")
     for name, row in one["modes"].items():
+        gain = f"{row['speed_to_generate']:12.2f}x" if row["speed_to_generate"] else f"{'':13}"
         print(
-            f"{name:10}{row['seconds']:9.1f}{row['verdicts_per_second']:12.2f}{row['tokens_per_second']:10,.0f}"
-            f"{row['speed_to_generate']:12.2f}x{row['answers_with_a_verdict']:>16}"
+            f"{name:10}{row['seconds']:9.2f}{row['verdicts_per_second']:12.2f}{row['tokens_per_second']:10,.0f}"
+            f"{gain}{row['answers_with_a_verdict']:>16}"
         )
     work = one["expected_encodes"]
     print(
         f"expected encodes {work['tokens']:,} tokens, {work['verdict_tokens']:,} of them verdicts, at "
-        f"{one['expected_share_of_peak']:.0%} of the peak of {one['matrix_product_per_second'] / 1e9:.0f} GFLOP/s; "
-        f"generate in batches of {one['generate_batch_size']} writes {one['generate_tokens_written']:,} tokens"
+        f"{one['expected_share_of_peak']:.0%} of the peak of {one['matrix_product_per_second'] / 1e9:,.0f} GFLOP/s"
     )
-    shares = [f"{name} {share:.1%}" for name, share in one["expected_operators"].items()]
+    if one["generate_batch_size"]:
+        print(
+            f"generate in batches of {one['generate_batch_size']} writes {one['generate_tokens_written']:,} tokens"
+        )
+    shares = [f"{name[:40]} {share:.1%}" for name, share in one["expected_operators"].items()]
     print("its seconds by operator: " + ", ".join(shares))
     if pairs:
         print(f"\n{pairs['pairs']} pairs, {pairs['rubric_tokens']} tokens in all of their prompts")
@@ -232,6 +239,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="rows; by default all")
     parser.add_argument("--dtype", default="auto", help="float32, bfloat16 or auto")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES, help="expected is always measured")
     parser.add_argument("--batch-size", type=int, default=16, help="of greedy; a vote's samples count each")
     parser.add_argument("--batch-tokens", type=int, default=8192, help="of expected")
     parser.add_argument(
@@ -248,12 +256,13 @@ def main() -> None:
     if arguments.model is None or arguments.data is None:
         parser.error("--model and --data are needed, or --table")
 
+    arguments.modes = {"expected", *arguments.modes}
     rows = load_rows(arguments.data, arguments.limit)
     sizes = {"batch_size": arguments.batch_size, "batch_tokens": arguments.batch_tokens}
     judge = LocalJudge.load(arguments.model, dtype=arguments.dtype, **sizes)
     compute = resolve_dtype(arguments.dtype)
     with quiet_transformers():
-        plain = Plain(arguments.model, compute, judge)
+        plain = Plain(arguments.model, compute, judge) if "generate" in arguments.modes else None
         found = {
             "machine": machine(),
             "model": Path(arguments.model).name,

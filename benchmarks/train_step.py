@@ -12,8 +12,8 @@ line stands by itself. bfloat16 is the dtype of the computation over float32 wei
 Each system is a process of its own, whose peak memory is the kernel's figure (of verl: the sum over its processes,
 shared pages once, looked at every two seconds). All take a step in turn, with a product of two 4096 x 4096 matrices
 before each; the others wait, and keep their memory (with `--one-after-another` each takes all its steps before the
-next starts, where there is no room for that). verl cannot wait: it runs its steps in one go. The first step of each is not
-counted; medians of the others are shown. `log_probs` are the old and the reference policy's; TRL and ours know the
+next starts, where there is no room for that). verl cannot wait: it runs its steps in one go. The first step of each (on a GPU
+three) is not counted; medians of the others are shown. `log_probs` are the old and the reference policy's; TRL and ours know the
 old one's to equal the current one's, and only verl computes it.
 
 Prompts have exactly `--prompt` tokens, from the text of the shipped sample (`train_step_rows.py`); all samples have

@@ -31,10 +31,11 @@ def show(results: dict[str, Any]) -> None:
                 for phase in PHASES
             )
             mfu = f"{system['mfu']:7.1%}" if "mfu" in system else f"{'?':>7}"
+            memory = system.get("gpu_peak_gib", system["peak_gib"])
             gain = f"{system['seconds'] / ours:8.2f}x" if ours and name != "exact" else ""
             print(
                 f"{name:10}{system['seconds']:9.2f}{phases}{system['tokens_per_second']:10,.0f}{mfu}"
-                f"{system['peak_gib']:7.1f}{gain}"
+                f"{memory:7.1f}{gain}"
             )
         if "exact" in one["systems"]:
             print("exact draws no samples: not the same work, so it is not compared")

@@ -37,17 +37,13 @@ def watch_memory(limit_gib: float) -> None:
 
 def product(spec: dict[str, Any], say: Say) -> None:
     """The machine's peak: a product of square matrices in the dtype of the computation."""
-    import torch
+    from machine import product_rate
 
     side = spec.get("side", SIDE)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    a, b = (torch.randn(side, side, device=device).to(getattr(torch, spec["dtype"])) for _ in range(2))
     say({"ready": True})
     for _ in sys.stdin:
-        began = time.perf_counter()
-        (a @ b)[0, 0].item()
-        seconds = time.perf_counter() - began
-        say({"seconds": seconds, "operations_per_second": 2 * side**3 / seconds})
+        rate = product_rate(side, spec["dtype"])
+        say({"seconds": 2 * side**3 / rate, "operations_per_second": rate})
 
 
 def train(spec: dict[str, Any], say: Say) -> None:
@@ -58,6 +54,7 @@ def train(spec: dict[str, Any], say: Say) -> None:
     from rm_gallery.core.train.config import check_config
     from rm_gallery.core.train.local import engine
     from rm_gallery.core.train.local.exact import ExactJob
+    from rm_gallery.core.train.local.phases import settle
     from rm_gallery.core.train.local.verdicts import VerdictJob
     from rm_gallery.core.train.run_folder import RunFolder
 
@@ -75,8 +72,7 @@ def train(spec: dict[str, Any], say: Say) -> None:
             control.should_training_stop = not self.wait()
 
         def on_step_end(self, args, state, control, **_):
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
+            settle()
             seconds = time.perf_counter() - self.began
             phases = dict(trainer.seconds)
             trainer.seconds.clear()
@@ -122,6 +118,7 @@ def bare_trainer(job: Any, spec: dict[str, Any]) -> Any:
 
     from rm_gallery.core.models.weights import load_model
     from rm_gallery.core.train.local.grpo import RewardFunction
+    from rm_gallery.core.train.local.phases import settle
     from rm_gallery.core.train.local.trainers import in_bfloat16
 
     config, micro = job.config, spec["micro_batch_samples"]
@@ -173,6 +170,7 @@ def bare_trainer(job: Any, spec: dict[str, Any]) -> Any:
             try:
                 return original(*args, **kwargs)
             finally:
+                settle()
                 trainer.seconds[phase] = trainer.seconds.get(phase, 0.0) + time.perf_counter() - began
 
         setattr(trainer, name, run)

@@ -2,8 +2,8 @@
 
 The tokens of a batch lie in one row. Each sees its ancestors and itself: what prompts begin with alike (a rubric, a
 query, the first response) lies there once, and so does what continuations of one prompt begin with. Only attention
-needs to know (`block_attention.py`); everything else in a language model works on each token alone. So the cost is that
-of the distinct tokens, and the result equals that of each text on its own up to rounding.
+needs to know (`block_attention.py`, on a GPU `fused_attention.py`); everything else in a language model works on each
+token alone. So the cost is that of the distinct tokens, and the result equals that of each text on its own up to rounding.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from torch.nn.attention.flex_attention import BlockMask
 from transformers import AttentionInterface
 
 from rm_gallery.core.models.block_attention import Block, Span, attend, runs
+from rm_gallery.core.models.fused_attention import attend_at_once, fuses, sight
 from rm_gallery.core.models.tree import END, Tree, common
 from rm_gallery.core.models.weights import inner_model
 
@@ -36,13 +38,15 @@ class Forest(NamedTuple):
     Attributes:
         ids: (T,).
         positions: (T,), how many tokens each has before it in its own text.
-        blocks: over all tokens, in order.
+        until: (C + T,), those of the cache it is rooted in first: the place behind the last token that sees each.
+        blocks: over all tokens, in order; none where one kernel goes by `until`.
         ends: (P,), where the last token of each prompt lies.
         nodes: for each prompt (N,), where the nodes of its tree lie.
     """
 
     ids: torch.Tensor
     positions: torch.Tensor
+    until: torch.Tensor
     blocks: tuple[Block, ...]
     ends: torch.Tensor
     nodes: tuple[torch.Tensor, ...]
@@ -88,30 +92,40 @@ def plant(
     if isinstance(trees, Tree):
         trees = [trees] * len(prompts)
     together = _QUERIES.get(torch.device(device).type)
-    seen = functools.cache(_visible)
+    whole = fuses(device)
+    seen, reach = functools.cache(_visible), functools.cache(_reach)
     ids: list[int] = []
     positions: list[torch.Tensor] = []
     blocks: list[Block] = []
     ends, nodes = [], []
+    seen_until: list[tuple[Span, Any]] = []
     spans: list[Span] = [(0, rooted)] if rooted else []  # where the tokens of the prompt before lie
     before: Sequence[int] = ()
     for prompt, tree in zip(prompts, trees, strict=True):
         kept = max(shared(before, prompt), rooted)
         own = (rooted + len(ids), rooted + len(ids) + len(prompt) - kept)
+        seen_until += [(span, own[0]) for span in _behind_first(spans, kept)]
         spans = _joined(_first(spans, kept), own)
-        blocks += _cut(own, spans, kept, together or len(prompt))
+        if not whole:
+            blocks += _cut(own, spans, kept, together or len(prompt))
         ids += prompt[kept:]
         positions.append(torch.arange(kept, len(prompt)))
         ends.append(own[1] - 1 - rooted)
         if tree.tokens:
-            blocks += _branches(own[1], spans, len(prompt), seen(tree), together or len(tree.tokens))
+            if not whole:
+                blocks += _branches(own[1], spans, len(prompt), seen(tree), together or len(tree.tokens))
+            seen_until.append(((own[1], own[1] + len(tree.tokens)), own[1] + reach(tree)))
             ids += tree.tokens
             positions.append(len(prompt) - 1 + torch.tensor(tree.depths()))
         nodes.append(torch.arange(len(tree.tokens), device=device) + (own[1] - rooted))
         before = prompt
+    until = torch.full((rooted + len(ids),), rooted + len(ids))
+    for (start, stop), place in seen_until:
+        until[start:stop] = place
     return Forest(
         torch.tensor(ids, device=device),
         torch.cat(positions).to(device),
+        until.to(device),
         tuple(block.to(device) for block in blocks),
         torch.tensor(ends, device=device),
         tuple(nodes),
@@ -143,23 +157,28 @@ def encode_forest(model: Any, forest: Forest, cache: Any = None) -> torch.Tensor
 
     Under gradient checkpointing, backward has to be inside `forest_attention` too: it computes attention anew.
     """
-    hidden = read_tokens(model, forest.ids, forest.positions, forest.blocks, cache)
+    start = len(forest.until) - len(forest.ids)
+    attended = forest.blocks or sight(forest.until, start)
+    hidden = read_tokens(model, forest.ids, forest.positions, attended, cache)
     if cache is not None:
         cache.crop(-len(forest.ids))
     return hidden
 
 
 def read_tokens(
-    model: Any, ids: torch.Tensor, positions: torch.Tensor, blocks: Sequence[Block], cache: Any = None
+    model: Any, ids: torch.Tensor, positions: torch.Tensor, attended: Any, cache: Any = None
 ) -> torch.Tensor:
-    """The last hidden states (T, D) of tokens behind those that are in the cache, where they are afterwards."""
+    """The last hidden states (T, D) of tokens behind those that are in the cache, where they are afterwards.
+
+    `attended` says what they see: the blocks of all, or a mask of `fused_attention.sight`.
+    """
     with forest_attention(model):
         output = inner_model(model).base_model(
             input_ids=ids.unsqueeze(0),
             position_ids=positions.unsqueeze(0),
             past_key_values=cache,
             use_cache=cache is not None,
-            forest_blocks=blocks,
+            forest_attended=attended,
             forest_start=0 if cache is None else cache.get_seq_length(),
         )
     hidden: torch.Tensor = output.last_hidden_state[0]
@@ -202,7 +221,7 @@ def _attend(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     *,
-    forest_blocks: tuple[Block, ...],
+    forest_attended: Any,
     forest_start: int,
     scaling: float | None = None,
     **asked: Any,
@@ -212,7 +231,11 @@ def _attend(
     if odd:
         raise NotImplementedError(f"attention with {', '.join(odd)}: `fits_forest` should have told")
     query, key = query.to(value.dtype), key.to(value.dtype)  # rotation has made them wider under autocast
-    return attend(query, key, value, forest_blocks, forest_start, scaling).transpose(1, 2), None
+    if isinstance(forest_attended, BlockMask):
+        found = attend_at_once(query, key, value, forest_attended, scaling)
+    else:
+        found = attend(query, key, value, forest_attended, forest_start, scaling)
+    return found.transpose(1, 2), None
 
 
 def _cut(own: Span, spans: Sequence[Span], kept: int, size: int) -> list[Block]:
@@ -256,6 +279,26 @@ def _first(spans: Sequence[Span], count: int) -> list[Span]:
         found.append((start, min(stop, start + count)))
         count -= stop - start
     return found
+
+
+def _behind_first(spans: Sequence[Span], count: int) -> list[Span]:
+    """The spans of all tokens but the first `count`."""
+    found = []
+    for start, stop in spans:
+        if stop - start > count:
+            found.append((start + count, stop))
+        count = max(0, count - (stop - start))
+    return found
+
+
+def _reach(tree: Tree) -> torch.Tensor:
+    """(N,): of each node the place behind the last of those that stand on it, who are its next neighbours."""
+    found = list(range(1, len(tree.tokens) + 1))
+    for node in reversed(range(len(found))):
+        parent = tree.parents[node]
+        if parent != END:
+            found[parent] = max(found[parent], found[node])
+    return torch.tensor(found)
 
 
 def _visible(tree: Tree) -> torch.Tensor:

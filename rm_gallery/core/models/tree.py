@@ -16,7 +16,7 @@ class Tree(NamedTuple):
 
     Attributes:
         tokens: (N,), each behind its parent.
-        parents: (N,), `END` or the place of an earlier token.
+        parents: (N,), `END` or the place of an earlier token; those that stand on one another are neighbours.
         edges: (E,), (where, token): the token may follow what stands there.
         paths: for each text, the edges it is made of; its log-probability is the sum of theirs.
     """
@@ -33,19 +33,19 @@ class Tree(NamedTuple):
         parents: list[int] = []
         places: dict[tuple[int, int], int] = {}
         edges: dict[tuple[int, int], int] = {}
-        paths = []
-        for text in texts:
+        paths: list[tuple[int, ...]] = [()] * len(texts)
+        for row in sorted(range(len(texts)), key=lambda row: texts[row]):  # what begins alike, one after another
             here, path = END, []
-            for i, token in enumerate(text):
+            for i, token in enumerate(texts[row]):
                 path.append(edges.setdefault((here, token), len(edges)))
-                if i == len(text) - 1:
+                if i == len(texts[row]) - 1:
                     break
                 if (here, token) not in places:
                     places[here, token] = len(tokens)
                     tokens.append(token)
                     parents.append(here)
                 here = places[here, token]
-            paths.append(tuple(path))
+            paths[row] = tuple(path)
         return cls(tuple(tokens), tuple(parents), tuple(edges), tuple(paths))
 
     def depths(self) -> list[int]:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 
+import torch
+
 
 class PhasesMixin:
     """Counts the seconds of a step by phase; the recorder writes them and starts anew."""
@@ -23,4 +25,11 @@ class PhasesMixin:
         try:
             yield
         finally:
+            settle()
             self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - started
+
+
+def settle() -> None:
+    """Wait until a GPU has done what it was given: its work goes on when a call returns."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()

@@ -1,0 +1,114 @@
+"""One kernel for a whole forest: the blocks of `block_attention.py` are the reference, on a GPU the plain computation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.attention.flex_attention import flex_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from rm_gallery.core.models import forest as forests
+from rm_gallery.core.models.fused_attention import TILE, fuses, sight
+from rm_gallery.core.models.scoring import score_answers
+from rm_gallery.core.models.tree import Tree
+from tests.models.test_forest import prompts, texts
+from tests.models.test_scoring import SIZES, batch, gradients, plain
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+def seen(forest: forests.Forest, start: int) -> torch.Tensor:
+    """(T, start + T): who sees whom, by the blocks."""
+    found = torch.zeros(len(forest.ids), start + len(forest.ids), dtype=torch.bool)
+    for block in forest.blocks:
+        columns = torch.cat([torch.arange(*span) for span in block.keys])
+        count = block.queries[1] - block.queries[0]
+        mask = torch.ones(count, len(columns), dtype=torch.bool).tril() if block.mask is None else block.mask
+        for row in range(count):
+            found[block.queries[0] - start + row, columns[mask[row]]] = True
+    return found
+
+
+@given(asked=prompts(), answers=texts(), rooted=st.booleans())
+def test_one_number_a_token_says_who_sees_it(asked, answers, rooted):
+    start = forests.root(asked) if rooted else 0
+    forest = forests.plant(asked, Tree.of(answers), rooted=start)
+    query = torch.arange(len(forest.ids))[:, None] + start
+    key = torch.arange(len(forest.until))
+    assert torch.equal((key <= query) & (query < forest.until), seen(forest, start))
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@settings(max_examples=10)
+@given(
+    lengths=st.lists(st.integers(1, 300), min_size=1, max_size=4),
+    stem=st.sampled_from([0, 40, 200]),
+    answers=texts(),
+    rooted=st.booleans(),
+)
+def test_tiles_that_are_skipped_hide_nothing(lengths, stem, answers, rooted):
+    """Texts of several tiles: what the kernel looks at is what somebody sees, and what it does not mask all see."""
+    asked = sorted({(*range(1, stem + 1), *[50 + i] * length) for i, length in enumerate(lengths)})
+    start = forests.root(asked) if rooted else 0
+    forest = forests.plant(asked, Tree.of(answers), rooted=start)
+    visible, mask = seen(forest, start), sight(forest.until, start)
+    tiles = pad(visible, (0, -visible.size(1) % TILE, 0, -visible.size(0) % TILE))
+    tiles = tiles.unflatten(0, (-1, TILE)).unflatten(2, (-1, TILE)).transpose(1, 2).flatten(2)
+    assert torch.equal(mask.to_dense()[0, 0].bool(), tiles.any(-1))
+    for row, count in enumerate(mask.full_kv_num_blocks[0, 0].tolist()):
+        for column in mask.full_kv_indices[0, 0, row, :count].tolist():
+            assert visible[row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE].all()
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(1, 2, n, 8, generator=generator) for n in (len(visible), *[visible.size(1)] * 2))
+    found = flex_attention(query, key, value, block_mask=mask)
+    expected = scaled_dot_product_attention(query, key, value, attn_mask=visible)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_cpu_goes_block_by_block():
+    assert not fuses("cpu")
+    assert forests.plant([(1, 2)], Tree()).blocks
+
+
+def larger_model():
+    """Its heads are as wide as the kernel asks for."""
+    torch.manual_seed(0)
+    net = LlamaForCausalLM(LlamaConfig(**{**SIZES, "hidden_size": 96, "num_attention_heads": 6, "num_key_value_heads": 2}))
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.normal_(0, 0.1)
+    return net.eval()
+
+
+@on_a_gpu
+@pytest.mark.parametrize("stem", [0, 90], ids=["prompts of their own", "a stem in common"])
+def test_a_gpu_scores_and_learns_as_the_plain_computation(stem):
+    """Log-probabilities and gradients in float32; the second batch has another number of tokens."""
+    for seed, groups in enumerate(([(150, [5, 3, 6]), (200, [4] * 3), (100, [1, 6])], [(97, [2, 2]), (310, [6] * 4)])):
+        rows = batch(groups, seed, stem=stem, words=4)
+        reference, net = larger_model(), larger_model().cuda()
+        expected = plain(reference, *rows)
+        found = score_answers(net, *(x.cuda() for x in rows)).log_probs
+        torch.testing.assert_close(found.cpu(), expected, atol=2e-5, rtol=1e-5)
+        wanted = gradients(reference, expected.sum())
+        for name, got in gradients(net, found.sum()).items():
+            scale = max(1.0, wanted[name].abs().max().item())
+            torch.testing.assert_close(got.cpu() / scale, wanted[name] / scale, atol=1e-5, rtol=0, msg=name)
+
+
+@on_a_gpu
+def test_a_gpu_reads_behind_a_cache():
+    asked = [(*range(1, 41), *[41 + i] * (30 * i + 5)) for i in range(5)]
+    tree = Tree.of([[1, 2, 3], [1, 4, 3], [5, 3]])
+    net = larger_model().cuda()
+    with torch.no_grad():
+        whole = forests.plant(asked, tree, device="cuda")
+        expected = forests.encode_forest(net, whole)[whole.readings()]
+        rooted = forests.plant(asked, tree, rooted=40, device="cuda")
+        cache = forests.encode_root(net, asked[0][:40])
+        found = forests.encode_forest(net, rooted, cache)[rooted.readings()]
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-5)
