@@ -239,7 +239,9 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="rows; by default all")
     parser.add_argument("--dtype", default="auto", help="float32, bfloat16 or auto")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES, help="expected is always measured")
+    parser.add_argument(
+        "--modes", nargs="+", choices=MODES, default=MODES, help="expected is always measured"
+    )
     parser.add_argument("--batch-size", type=int, default=16, help="of greedy; a vote's samples count each")
     parser.add_argument("--batch-tokens", type=int, default=8192, help="of expected")
     parser.add_argument(

@@ -53,7 +53,9 @@ def main() -> None:
         model = LlamaForCausalLM(config).to(torch.bfloat16)
     model.save_pretrained(given.out)
     tokenizer.save_pretrained(given.out)
-    print(f"{given.out}: {sum(p.numel() for p in model.parameters()) / 1e6:,.0f}M weights as {given.shape} has them")
+    print(
+        f"{given.out}: {sum(p.numel() for p in model.parameters()) / 1e6:,.0f}M weights as {given.shape} has them"
+    )
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from rm_gallery.core.models.fingerprint import model_fingerprint
 if TYPE_CHECKING:
     import torch
 
+Encoded = dict[str, list[int]]
 _ARCHITECTURE = "ForSequenceClassification"
 _UNLIMITED = 10**9
 """A tokenizer without a limit gives one beyond this."""
@@ -39,7 +40,7 @@ def is_scalar_model(path: str | Path) -> bool:
     return False
 
 
-def encode(tokenizer: Any, conversation: Conversation) -> dict[str, list[int]]:
+def encode(tokenizer: Any, conversation: Conversation) -> Encoded:
     """The inputs of a scalar model for a conversation that ends with the response, in training and in use.
 
     A decoder is given the conversation by its chat template; an encoder, whose tokenizer has none, the pair of what
@@ -67,7 +68,7 @@ class ScalarJudge:
 
     Args:
         model: in evaluation mode, on its device.
-        batch_tokens: tokens encoded at once, padding included.
+        batch_tokens: tokens encoded at once, padding included; a decoder pads nothing.
         autocast: compute in this dtype over the model's own weights.
         fingerprint: tells the judge from another.
         attributes: the head's labels, in their order, with their weights; {} for a head with one number.
@@ -97,6 +98,9 @@ class ScalarJudge:
         self.batch_tokens = batch_tokens
         self.autocast = autocast
         self.fingerprint = fingerprint
+        from rm_gallery.core.models.last_token import shares_beginnings
+
+        self._shares = shares_beginnings(model)
         cached = "use_cache" in inspect.signature(model.forward).parameters
         self._options = {"use_cache": False} if cached else {}
 
@@ -157,7 +161,7 @@ class ScalarJudge:
     ) -> list[Answer]:
         """As `Scorer.score`: the model's own number for the last turn of each conversation."""
         answers: dict[int, Answer] = {}
-        encoded: dict[int, dict[str, list[int]]] = {}
+        encoded: dict[int, Encoded] = {}
         for i, conversation in enumerate(conversations):
             if not conversation or conversation[-1]["role"] != "assistant":
                 answers[i] = Answer(
@@ -171,14 +175,14 @@ class ScalarJudge:
                 del encoded[i]
         if answers:
             done(dict(answers))
-        for batch in self._batches({i: len(inputs["input_ids"]) for i, inputs in encoded.items()}):
-            found = dict(zip(batch, self._forward([encoded[i] for i in batch]), strict=True))
-            scored = {i: self._answer(values) for i, values in found.items()}
+        for batch, values in self._forest(encoded) if self._shares else self._padded(encoded):
+            found = dict(zip(batch, values, strict=True))
+            scored = {i: self._answer(each) for i, each in found.items()}
             answers.update(scored)
             done(scored)
         return [answers[i] for i in range(len(conversations))]
 
-    def encode(self, conversation: Conversation) -> dict[str, list[int]]:
+    def encode(self, conversation: Conversation) -> Encoded:
         """The model's inputs for a conversation that ends with the response."""
         return encode(self.tokenizer, conversation)
 
@@ -188,6 +192,28 @@ class ScalarJudge:
         named = {name: round(value, 6) for name, value in zip(self.attributes, values, strict=True)}
         weights = self.attributes.values()
         return Answer(text=json.dumps(named), score=sum(w * v for w, v in zip(weights, values, strict=True)))
+
+    def _forest(self, encoded: Mapping[int, Encoded]) -> Iterator[tuple[list[int], list[list[float]]]]:
+        """(positions, numbers of each) in batches of texts that begin alike, which is encoded once."""
+        import torch
+
+        from rm_gallery.core.models.forest import batches
+        from rm_gallery.core.models.last_token import read_at, score_texts
+        from rm_gallery.core.models.tree import Tree
+
+        pad = self.model.config.get_text_config().pad_token_id
+        texts = {i: read_at(inputs["input_ids"], pad) for i, inputs in encoded.items()}
+        order = sorted(texts, key=lambda i: texts[i])
+        for part in batches([texts[i] for i in order], Tree(), self.batch_tokens):
+            batch = [order[place] for place in part]
+            with torch.no_grad(), self._precision():
+                scores = score_texts(self.model, [texts[i] for i in batch])
+            yield batch, scores.float().tolist()
+
+    def _padded(self, encoded: Mapping[int, Encoded]) -> Iterator[tuple[list[int], list[list[float]]]]:
+        """(positions, numbers of each) in padded batches, for a model that reads a text from both ends."""
+        for batch in self._batches({i: len(inputs["input_ids"]) for i, inputs in encoded.items()}):
+            yield batch, self._forward([encoded[i] for i in batch])
 
     def _batches(self, lengths: dict[int, int]) -> Iterator[list[int]]:
         """Longest first, like lengths together: padding costs as much as tokens."""
@@ -200,7 +226,7 @@ class ScalarJudge:
         if batch:
             yield batch
 
-    def _forward(self, texts: Sequence[dict[str, list[int]]]) -> list[list[float]]:
+    def _forward(self, texts: Sequence[Encoded]) -> list[list[float]]:
         import torch
 
         width = max(len(text["input_ids"]) for text in texts)

@@ -14,12 +14,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch.nn.attention.flex_attention import BlockMask
 from transformers import AttentionInterface
 
-from rm_gallery.core.models.block_attention import Block, Span, attend, runs
-from rm_gallery.core.models.fused_attention import attend_at_once, fuses, sight
-from rm_gallery.core.models.tree import END, Tree, common
+from rm_gallery.core.models.block_attention import Block, Span, attend
+from rm_gallery.core.models.fused_attention import Sight, attend_at_once, fuses
+from rm_gallery.core.models.layout import branches, cut, first_of, joined, reach, rest_of, visible
+from rm_gallery.core.models.tree import Tree, common
 from rm_gallery.core.models.weights import inner_model
 
 _NAME = "rm_gallery_forest"
@@ -93,7 +93,7 @@ def plant(
         trees = [trees] * len(prompts)
     together = _QUERIES.get(torch.device(device).type)
     whole = fuses(device)
-    seen, reach = functools.cache(_visible), functools.cache(_reach)
+    seen, reached = functools.cache(visible), functools.cache(reach)
     ids: list[int] = []
     positions: list[torch.Tensor] = []
     blocks: list[Block] = []
@@ -104,17 +104,17 @@ def plant(
     for prompt, tree in zip(prompts, trees, strict=True):
         kept = max(shared(before, prompt), rooted)
         own = (rooted + len(ids), rooted + len(ids) + len(prompt) - kept)
-        seen_until += [(span, own[0]) for span in _behind_first(spans, kept)]
-        spans = _joined(_first(spans, kept), own)
+        seen_until += [(span, own[0]) for span in rest_of(spans, kept)]
+        spans = joined(first_of(spans, kept), own)
         if not whole:
-            blocks += _cut(own, spans, kept, together or len(prompt))
+            blocks += cut(own, spans, kept, together or len(prompt))
         ids += prompt[kept:]
         positions.append(torch.arange(kept, len(prompt)))
         ends.append(own[1] - 1 - rooted)
         if tree.tokens:
             if not whole:
-                blocks += _branches(own[1], spans, len(prompt), seen(tree), together or len(tree.tokens))
-            seen_until.append(((own[1], own[1] + len(tree.tokens)), own[1] + reach(tree)))
+                blocks += branches(own[1], spans, len(prompt), seen(tree), together or len(tree.tokens))
+            seen_until.append(((own[1], own[1] + len(tree.tokens)), own[1] + reached(tree)))
             ids += tree.tokens
             positions.append(len(prompt) - 1 + torch.tensor(tree.depths()))
         nodes.append(torch.arange(len(tree.tokens), device=device) + (own[1] - rooted))
@@ -141,15 +141,19 @@ def spans_of(forest: Forest) -> list[list[Span]]:
 def fits_forest(model: Any, training: bool | None = None) -> bool:
     """Whether the model's attention is the plain one, in all layers, and can be replaced: now, or in `training`."""
     model = inner_model(model)
-    config = model.config.get_text_config()
+    return plain_attention(type(model), model.config, model.training if training is None else training)
+
+
+def plain_attention(kind: type, config: Any, training: bool) -> bool:
+    """As `fits_forest`, of a class of models and a configuration."""
+    config = config.get_text_config()
     kinds = getattr(config, "layer_types", None)
     windowed = (
         set(kinds) != {"full_attention"} if kinds else getattr(config, "sliding_window", None) is not None
     )
     softcap = getattr(config, "attn_logit_softcapping", None) is not None
-    training = model.training if training is None else training
     drops = training and getattr(config, "attention_dropout", 0.0) > 0
-    return bool(model._supports_attention_backend) and not windowed and not softcap and not drops
+    return bool(kind._supports_attention_backend) and not windowed and not softcap and not drops
 
 
 def encode_forest(model: Any, forest: Forest, cache: Any = None) -> torch.Tensor:
@@ -158,7 +162,7 @@ def encode_forest(model: Any, forest: Forest, cache: Any = None) -> torch.Tensor
     Under gradient checkpointing, backward has to be inside `forest_attention` too: it computes attention anew.
     """
     start = len(forest.until) - len(forest.ids)
-    attended = forest.blocks or sight(forest.until, start)
+    attended = forest.blocks or Sight.of(forest.until, start)
     hidden = read_tokens(model, forest.ids, forest.positions, attended, cache)
     if cache is not None:
         cache.crop(-len(forest.ids))
@@ -170,7 +174,7 @@ def read_tokens(
 ) -> torch.Tensor:
     """The last hidden states (T, D) of tokens behind those that are in the cache, where they are afterwards.
 
-    `attended` says what they see: the blocks of all, or a mask of `fused_attention.sight`.
+    `attended` says what they see: the blocks of all, or a `Sight`.
     """
     with forest_attention(model):
         output = inner_model(model).base_model(
@@ -231,85 +235,8 @@ def _attend(
     if odd:
         raise NotImplementedError(f"attention with {', '.join(odd)}: `fits_forest` should have told")
     query, key = query.to(value.dtype), key.to(value.dtype)  # rotation has made them wider under autocast
-    if isinstance(forest_attended, BlockMask):
+    if isinstance(forest_attended, Sight):
         found = attend_at_once(query, key, value, forest_attended, scaling)
     else:
         found = attend(query, key, value, forest_attended, forest_start, scaling)
     return found.transpose(1, 2), None
-
-
-def _cut(own: Span, spans: Sequence[Span], kept: int, size: int) -> list[Block]:
-    """Blocks of up to `size` queries for the tokens `own` that a prompt adds to the `kept` ones before it."""
-    found = []
-    for start in range(own[0], own[1], size):
-        stop = min(start + size, own[1])
-        before = kept + start - own[0]
-        mask = _behind(before, torch.ones(stop - start, stop - start, dtype=torch.bool).tril())
-        found.append(Block((start, stop), _first(spans, kept + stop - own[0]), mask if before else None))
-    return found
-
-
-def _branches(start: int, spans: Sequence[Span], count: int, visible: torch.Tensor, size: int) -> list[Block]:
-    """Blocks of up to `size` queries for the nodes of a tree, laid out from `start` behind a prompt of `count`."""
-    found = []
-    for first in range(0, len(visible), size):
-        stop = min(first + size, len(visible))
-        own = visible[first:stop]
-        # the ancestors that lie before these nodes: other branches are left out
-        columns = own.any(0)
-        keys = list(spans)
-        for a, b in runs(columns.nonzero().flatten().tolist()):
-            keys = _joined(keys, (start + a, start + b))
-        found.append(Block((start + first, start + stop), keys, _behind(count, own[:, columns])))
-    return found
-
-
-def _joined(spans: Sequence[Span], more: Span) -> list[Span]:
-    if spans and spans[-1][1] == more[0]:
-        return [*spans[:-1], (spans[-1][0], more[1])]
-    return [*spans, more]
-
-
-def _first(spans: Sequence[Span], count: int) -> list[Span]:
-    """The spans of the first `count` tokens."""
-    found = []
-    for start, stop in spans:
-        if count <= 0:
-            break
-        found.append((start, min(stop, start + count)))
-        count -= stop - start
-    return found
-
-
-def _behind_first(spans: Sequence[Span], count: int) -> list[Span]:
-    """The spans of all tokens but the first `count`."""
-    found = []
-    for start, stop in spans:
-        if stop - start > count:
-            found.append((start + count, stop))
-        count = max(0, count - (stop - start))
-    return found
-
-
-def _reach(tree: Tree) -> torch.Tensor:
-    """(N,): of each node the place behind the last of those that stand on it, who are its next neighbours."""
-    found = list(range(1, len(tree.tokens) + 1))
-    for node in reversed(range(len(found))):
-        parent = tree.parents[node]
-        if parent != END:
-            found[parent] = max(found[parent], found[node])
-    return torch.tensor(found)
-
-
-def _visible(tree: Tree) -> torch.Tensor:
-    """(N, N): whether the token of the row sees that of the column."""
-    seen = torch.eye(len(tree.tokens), dtype=torch.bool)
-    for node, parent in enumerate(tree.parents):
-        if parent != END:
-            seen[node] |= seen[parent]
-    return seen
-
-
-def _behind(count: int, mask: torch.Tensor) -> torch.Tensor:
-    """`mask` with `count` columns before it that everyone sees."""
-    return torch.cat([torch.ones(len(mask), count, dtype=torch.bool), mask], dim=1)

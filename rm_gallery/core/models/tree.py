@@ -34,7 +34,9 @@ class Tree(NamedTuple):
         places: dict[tuple[int, int], int] = {}
         edges: dict[tuple[int, int], int] = {}
         paths: list[tuple[int, ...]] = [()] * len(texts)
-        for row in sorted(range(len(texts)), key=lambda row: texts[row]):  # what begins alike, one after another
+        for row in sorted(
+            range(len(texts)), key=lambda row: texts[row]
+        ):  # what begins alike, one after another
             here, path = END, []
             for i, token in enumerate(texts[row]):
                 path.append(edges.setdefault((here, token), len(edges)))

@@ -36,12 +36,12 @@ class ModelSection(_Section):
     does not ask for reasoning. Decides both, whatever `prompt.think` says."""
     lora: LoraSection | None = None
     dtype: Literal["float32", "bfloat16", "auto"] = "bfloat16"
-    """Of the computation; `auto` is bfloat16 where the machine has units for it, else float32. The trained weights are kept in float32: tiny updates vanish in bfloat16."""
+    """Of the computation; `auto` is whichever of the two multiplies faster on this machine. The trained weights are kept in float32: tiny updates vanish in bfloat16."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] | None = None
     """How attention is computed where prompts are not shared; null leaves the choice to transformers."""
     gradient_checkpointing: bool = False
     shared_prefix: bool = True
-    """Encode each distinct prompt once for its group of samples. False is plain TRL, the reference."""
+    """Encode once what texts begin with alike: the samples of a prompt, the responses to a question. False is plain TRL, the reference."""
     trust_remote_code: bool = False
 
 

@@ -21,10 +21,10 @@ from rm_gallery.core.train.local.preference_loss import Ties
 from rm_gallery.core.train.local.scalar import (
     ScalarJob,
     columns,
-    forward_options,
     held_out_scores,
     load_head,
     padded,
+    prepare_to_score,
     text_of,
 )
 from rm_gallery.core.train.pairs import PreferencePair, read_pairs
@@ -78,6 +78,7 @@ class BradleyTerryJob(ScalarJob[PreferencePair]):
             data_collator=Collator(self.tokenizer),
             ties=ties,
             center_coef=section.center_coef,
+            shared=self.config.model.shared_prefix,
         )
         if self.val:
             trainer.held_out = self._held_out(ties)
@@ -144,11 +145,11 @@ class Collator:
 class JudgeRewardTrainer(HeldOutMixin, RewardTrainer):
     """TRL's trainer; its loss is the special case without ties (a test compares them)."""
 
-    def __init__(self, *args: Any, ties: Ties, center_coef: float, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, ties: Ties, center_coef: float, shared: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.ties = ties.to(self.args.device)
         self.center_coef = center_coef
-        self._options = forward_options(self.accelerator.unwrap_model(self.model))
+        self._options = prepare_to_score(self, shared)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None

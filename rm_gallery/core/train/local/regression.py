@@ -32,6 +32,7 @@ from rm_gallery.core.train.local.scalar import (
     held_out_scores,
     load_head,
     padded,
+    prepare_to_score,
     text_of,
 )
 from rm_gallery.core.train.ratings import RatedResponse, read_ratings
@@ -76,6 +77,7 @@ class RegressionJob(ScalarJob[RatedResponse]):
             data_collator=Collator(self.tokenizer),
             compute_loss_func=masked_mse,
         )
+        prepare_to_score(trainer, self.config.model.shared_prefix)
         if self.val:
             trainer.held_out = self._held_out()
         return trainer

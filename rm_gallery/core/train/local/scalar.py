@@ -18,11 +18,13 @@ from trl import RewardConfig
 
 from rm_gallery.core.errors import ConfigError, DataError
 from rm_gallery.core.judge.answer import Answer, Conversation
-from rm_gallery.core.judge.scalar import ScalarJudge, context_length, encode
+from rm_gallery.core.judge.scalar import Encoded, ScalarJudge, context_length, encode
 from rm_gallery.core.judge.scalar_card import name_labels
+from rm_gallery.core.models.last_token import share_beginnings, shares_beginnings, will_share
 from rm_gallery.core.models.weights import inner_model, load_tokenizer, quiet_transformers
 from rm_gallery.core.train.config import TrainConfig
 from rm_gallery.core.train.local.job import Job, training_order
+from rm_gallery.core.train.local.sharing import backward_in_forests
 from rm_gallery.core.train.local.trainers import (
     common_arguments,
     in_bfloat16,
@@ -34,8 +36,6 @@ from rm_gallery.core.train.local.trainers import (
 from rm_gallery.core.train.run_folder import RunFolder
 
 logger = logging.getLogger("rm_gallery.train")
-
-Encoded = dict[str, list[int]]
 
 
 class Row(Protocol):
@@ -86,9 +86,10 @@ class ScalarJob(Job, Generic[R]):
         cls._check(config, train)
         val, _, said_val = encoder.fit(rows_val, cls._conversations, f"held-out {cls.unit}")
         order = training_order(config, [row.input for row in train])
-        # the two texts of a pair are padded to the longer one's length
-        loads = [len(each) * max(len(text["input_ids"]) for text in each) for each in texts]
-        config, passes = within_budget(config, order, loads, padded=True)
+        lengths = [[len(text["input_ids"]) for text in each] for each in texts]
+        # where texts are padded, the two of a pair are to the longer one's length
+        loads = [sum(each) if encoder.shares else len(each) * max(each) for each in lengths]
+        config, passes = within_budget(config, order, loads, padded=not encoder.shares)
         return cls(
             config=config,
             tokenizer=encoder.tokenizer,
@@ -147,9 +148,12 @@ class Encoder:
         self.tokenizer.padding_side = "right"
         try:
             with quiet_transformers():
-                context = context_length(_configuration(path, trust), self.tokenizer)
+                configuration = _configuration(path, trust)
         except (OSError, ValueError) as error:
             raise ConfigError(f"no model could be loaded from {path}: {error}") from None
+        context = context_length(configuration, self.tokenizer)
+        self.shares = config.model.shared_prefix and will_share(configuration)
+        """Whether texts are encoded once where they begin alike, and not padded."""
         wanted = config.data.max_prompt_length
         self.limit = wanted if context is None else min(wanted, context)
         self.why = (
@@ -233,13 +237,16 @@ def load_head(config: TrainConfig, start: str, tokenizer: Any, attributes: Mappi
     return adapted
 
 
-def forward_options(model: Any) -> dict[str, Any]:
-    """What a decoder is told beside its inputs: nothing is generated, so no keys and values are kept."""
-    return (
-        {"use_cache": False}
-        if "use_cache" in inspect.signature(inner_model(model).forward).parameters
-        else {}
-    )
+def prepare_to_score(trainer: Any, shared: bool) -> dict[str, Any]:
+    """Let the trainer's model read what texts begin with alike once, where that is asked for (`model.shared_prefix`) and it
+    can. Returns what it is told beside its inputs: a decoder that does not, to keep no keys and values."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if shared and shares_beginnings(model, training=True):
+        share_beginnings(model)
+        backward_in_forests(trainer)
+        return {}
+    cached = "use_cache" in inspect.signature(inner_model(model).forward).parameters
+    return {"use_cache": False} if cached else {}
 
 
 def padded(tokenizer: Any, texts: Sequence[Encoded]) -> dict[str, torch.Tensor]:

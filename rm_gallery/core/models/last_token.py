@@ -1,0 +1,76 @@
+"""Scores read at the last token of texts: what the texts begin with alike is encoded once, and nothing is padded.
+
+The responses of a pair share their question, and so do the rated responses to one. A decoder with a head does not see what
+follows a token, so the texts lie as a forest (`forest.py`) whatever their lengths, and the head is asked where each ends.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+from transformers.modeling_layers import GenericForSequenceClassification
+from transformers.modeling_outputs import SequenceClassifierOutputWithPast
+
+from rm_gallery.core.models.forest import encode_forest, fits_forest, plain_attention, plant
+from rm_gallery.core.models.prompts import token_lists
+from rm_gallery.core.models.tree import Tree
+from rm_gallery.core.models.weights import inner_model
+
+Tokens = tuple[int, ...]
+
+
+def will_share(config: Any) -> bool:
+    """Whether a classifier of this configuration, in training, can be read so (`shares_beginnings`)."""
+    kind = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config))
+    return (
+        isinstance(kind, type)
+        and issubclass(kind, GenericForSequenceClassification)
+        and plain_attention(kind, config, training=True)
+    )
+
+
+def shares_beginnings(model: Any, training: bool | None = None) -> bool:
+    """Whether it is a decoder whose head is asked at one token, with attention as a forest needs it."""
+    inner = inner_model(model)
+    return isinstance(inner, GenericForSequenceClassification) and fits_forest(inner, training)
+
+
+def read_at(text: Sequence[int], pad: int | None) -> Tokens:
+    """The text up to the token at which transformers asks the head: the last one that is not `pad`, wherever it stands."""
+    end = len(text)
+    while pad is not None and end > 1 and text[end - 1] == pad:
+        end -= 1
+    return tuple(text[:end])
+
+
+def score_texts(model: Any, texts: Sequence[Tokens]) -> Tensor:
+    """What the head says of each of N texts: (N, labels)."""
+    inner = inner_model(model)
+    ordered = sorted(set(texts))
+    place = {text: i for i, text in enumerate(ordered)}
+    forest = plant(ordered, Tree(), device=inner.device)
+    hidden = encode_forest(inner, forest)
+    scores: Tensor = inner.score(hidden.index_select(0, forest.ends))
+    return scores.index_select(0, torch.tensor([place[text] for text in texts], device=scores.device))
+
+
+def share_beginnings(model: Any) -> None:
+    """Let a model that `shares_beginnings` answer a padded batch by `score_texts`.
+
+    It stays a forward of the model itself, so that wrappers (data parallel, adapters, autocast) see an ordinary call.
+    """
+    inner = inner_model(model)
+
+    @functools.wraps(inner.forward)
+    def forward(self: Any, input_ids: Tensor, attention_mask: Tensor, **_: Any) -> Any:
+        pad = self.config.get_text_config().pad_token_id
+        texts = [read_at(text, pad) for text in token_lists(input_ids, attention_mask)]
+        return SequenceClassifierOutputWithPast(logits=score_texts(self, texts))
+
+    inner.forward = types.MethodType(forward, inner)
