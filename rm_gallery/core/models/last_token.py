@@ -27,7 +27,7 @@ Tokens = tuple[int, ...]
 
 def will_share(config: Any) -> bool:
     """Whether a classifier of this configuration, in training, can be read so (`shares_beginnings`)."""
-    kind = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config))
+    kind = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), None)
     return (
         isinstance(kind, type)
         and issubclass(kind, GenericForSequenceClassification)
