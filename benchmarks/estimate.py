@@ -171,8 +171,8 @@ def main() -> None:
     runs = [Run.read(path) for path in arguments.runs]
     checks = [check for run in runs if len(run.steps) > 1 for check in halves(run)]
     for one, other in itertools.permutations(runs, 2):
-        alike = (one.config.method in SCALAR) == (other.config.method in SCALAR)
-        checks += predict(rates_from(one), other, "runs" if alike else "padded", name(one))
+        kind = "runs" if one.pads == other.pads else "padded"
+        checks += predict(rates_from(one), other, kind, name(one))
     checks += itertools.chain.from_iterable(held_out(run) for run in runs)
     for judged in arguments.judged:
         folder, _, seconds = judged.rpartition("=")

@@ -126,6 +126,12 @@ class Run:
     model: Transformer
     steps: Sequence[Timed]
 
+    @property
+    def pads(self) -> bool:
+        """Whether the texts of a pass are padded to one length."""
+        encoder = self.config.method in SCALAR and not self.model.causal
+        return encoder or not self.config.model.shared_prefix
+
     @classmethod
     def read(cls, path: Path) -> Run:
         """The run's folder.
@@ -248,14 +254,12 @@ def _said(run: Run) -> list[str]:
     notes = [
         f"the range is that of most of the {len(seconds)} steps of {run.path}, at least a factor of {_SLACK:g} either way"
     ]
-    method = run.config.method
-    if method in SCALAR:
-        notes.append(
-            f"{method} pads its texts: of sft, grpo and exact, which do not, expect {_PADDED:g} times the speed"
-        )
+    if run.pads:
+        notes.append(f"it pads its texts: of a run that does not, expect {_PADDED:g} times the speed")
     else:
         notes.append(
-            f"{method} pads nothing: of bradley_terry and regression, which do, expect {_PADDED:g} times the seconds"
+            f"it pads nothing: of a run that does (an encoder's, or model.shared_prefix false), expect {_PADDED:g} times "
+            "the seconds"
         )
     notes += [
         f"step {step.step} of {run.path.name} took {took / usual:.1f} times as long as its median"
