@@ -21,6 +21,7 @@ with pytest.MonkeyPatch.context() as patch:
     exact = importlib.import_module("exact")
     figures = importlib.import_module("exact_figures")
     runs = importlib.import_module("exact_runs")
+    start = importlib.import_module("start")
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -90,6 +91,33 @@ def test_a_rate_is_chosen_by_its_last_reward_or_by_what_comes_early(monkeypatch,
     arguments = argparse.Namespace(grid=[1e-4, 1e-5], tune_seeds=2, work=tmp_path)
     assert runs.tune("grpo", {}, arguments)["chosen"] == 1e-5
     assert runs.tune("exact", {}, arguments, early=True)["chosen"] == 1e-4
+
+
+def test_a_start_is_the_first_step_whose_answers_can_be_read():
+    rates = {0: 1.0, 3: 0.95, 1: 0.2, 2: 0.9, 4: 0.4}
+    records = [{"split": "val", "step": step, "parse_rate": rate} for step, rate in rates.items()]
+    records.append({"split": "train", "step": 1, "parse_rate": 1.0})
+    assert start.first_that_parses(records, 0.9)["step"] == 2
+    assert start.first_that_parses(records, 0.99) is None, "what was there before the first step is no start"
+
+
+def test_rates_are_chosen_by_runs_at_once_as_one_after_another(tiny_model, tmp_path):
+    """In processes of their own; what they leave is taken for done."""
+    files = {"train": write_rule(tmp_path / "train.jsonl", 8), "val": write_rule(tmp_path / "val.jsonl", 4)}
+    arguments = argparse.Namespace(
+        **{"model": str(tiny_model), "work": tmp_path, "jobs": 2, "grid": [1e-3, 1e-2], "tune_seeds": 1},
+        **{"task": "pointwise", "dtype": "float32", "instruction": "Rate.", "max_prompt_length": 1024},
+        **{"shuffle": "rows", "batch_size": 2, "micro_batch_size": None, "steps": 1, "exact_steps": None},
+        **{"exact_eval_every": 1, "grpo_eval_every": 1, "samples": 2, "max_response_length": 4},
+        **{"reward": "auto", "kl_coef": 0.001, "advantage": "group_std", "eval_batch_size": 4},
+    )
+    runs.train_at_once(["exact"], files, arguments)
+    left = {path: path.stat().st_mtime_ns for path in tmp_path.glob("tune-exact-*/finished.json")}
+    assert len(left) == 2
+    at_once = runs.tune("exact", files, arguments)
+    assert {path: path.stat().st_mtime_ns for path in left} == left, "not trained again"
+    arguments.work = tmp_path / "alone"
+    assert runs.tune("exact", files, arguments) == at_once
 
 
 def test_a_run_is_made_anew_for_other_rows_that_it_is_judged_by_later(tiny_model, tmp_path, monkeypatch):
