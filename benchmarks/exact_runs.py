@@ -160,7 +160,9 @@ def warm_up(methods: Sequence[str], files: dict[str, Path], arguments) -> None:
     for method in methods:
         config = settings_of(method, 1e-6, 0, {"train": files["train"]}, arguments)
         short = config.model_copy(update={"train": config.train.model_copy(update={"max_steps": 2})})
-        trained(f"warm-up-{method}", short, arguments.work, {"train": files["train"]})
+        folder = arguments.work / f"warm-up-{method}"
+        shutil.rmtree(folder, ignore_errors=True)  # in this process nothing is compiled yet
+        train_local(short, path=folder, describe=folder.name)
 
 
 def tune(method: str, files: dict[str, Path], arguments, *, early: bool = False) -> dict[str, Any]:

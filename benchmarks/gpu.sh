@@ -6,7 +6,7 @@
 # MODEL is SmolLM2-135M-Instruct (rmg models fetch), the rows are HelpSteer2's (examples/train/pointwise/data_config.yaml).
 # First the kernel against the plain computation. Then a training step of the small model, and of one with the shape of
 # SmolLM2-1.7B and random weights; from a supervised start, judging and `exact` beside `grpo`; the step by group size.
-# A part that fails leaves the others. Results go to benchmarks/results/gpu_*.json; the training step's and the runs of
+# Without the kernel nothing is measured; any other part that fails leaves the others. Results go to benchmarks/results/gpu_*.json; the training step's and the runs of
 # `exact` are not made again where they are there.
 set -u
 model=$1 train=$2 held_out=$3 work=${4:-runs/gpu}
@@ -27,12 +27,12 @@ PY
 step() { # NAME MODEL OPTION…
     local name=$1 folder=$2
     shift 2
-    python3 "$here/train_step.py" --model "$folder" --dtype bfloat16 --one-after-another \
+    python3 "$here/train_step.py" --model "$folder" --dtype bfloat16 --one-after-another --memory-limit 100 \
         --out "$results/gpu_train_step_$name.json" "$@"
 }
 
 say "the kernel"
-(cd "$root" && python3 -m pytest -p no:cacheprovider tests/models/test_fused_attention.py -k gpu)
+(cd "$root" && python3 -m pytest -p no:cacheprovider tests/models/test_fused_attention.py -k gpu) || exit 1
 say "a training step, 135M"
 step 135m "$model" --systems ours trl_bare exact --micro-batches 32 64
 say "a training step, 1.7B"

@@ -11,6 +11,7 @@ to compare.
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 
 from methods_rows import write_lines
@@ -76,6 +77,7 @@ def main() -> None:
             },
         }
     )
+    shutil.rmtree(given.out / "sft", ignore_errors=True)
     run = train_local(config, path=given.out / "sft", describe="a start").run
     found = first_that_parses(list(read_log(run.path / "metrics.jsonl")), given.parsed)
     if found is None:

@@ -40,7 +40,7 @@ def yaml_of(system: str, one: Settings, given: argparse.Namespace, rows: Path, m
             "batch_size": one["prompts"],
             "mini_batch_size": one["prompts"],
             "micro_batch_size": given.micro_ours if system in ("ours", "exact") else None,
-            # a step more than is taken, so that none is the last, which is saved; of verl saving is no part of the step
+            # more than are taken, so that none is the last, which is saved; of verl saving is no part of the step
             "max_steps": one["repeats"] + (1 if system == "verl" else max(UNCOUNTED.values()) + 1),
             "eval_every": None,
             "save_every": None,

@@ -166,6 +166,7 @@ def bare_trainer(job: Any, spec: dict[str, Any]) -> Any:
         def run(*args: Any, **kwargs: Any) -> Any:
             if phase == "log_probs" and torch.is_grad_enabled():
                 return original(*args, **kwargs)  # part of the update
+            settle()
             began = time.perf_counter()
             try:
                 return original(*args, **kwargs)

@@ -41,6 +41,30 @@ def decoder(folder, *, labels: int = 1, pad: bool = True):
     return folder
 
 
+def windowed(folder):
+    """Its attention is not the plain one, so its texts are padded."""
+    from transformers import MistralConfig, MistralForSequenceClassification
+
+    tokenizer = build_tokenizer()
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        sliding_window=16,
+        max_position_embeddings=256,
+        num_labels=1,
+        pad_token_id=None,
+        initializer_range=0.3,
+    )
+    MistralForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def encoder(folder):
     from tokenizers.processors import TemplateProcessing
     from transformers import BertConfig, BertForSequenceClassification
@@ -82,11 +106,15 @@ def scores(folder, conversations=CONVERSATIONS, **options):
     return [answer.score for answer in answers]
 
 
-@pytest.mark.parametrize("pad", [True, False], ids=["padding-token", "no-padding-token"])
+@pytest.mark.parametrize("kind", ["padding-token", "no-padding-token", "windowed"])
 @pytest.mark.parametrize("batch_tokens", [1, 200, 10_000])
-def test_a_decoders_scores_are_the_pipelines(tmp_path, pad, batch_tokens):
+def test_a_decoders_scores_are_the_pipelines(tmp_path, kind, batch_tokens):
     """The padding token ends every text here, as in many families: the score is read before it then."""
-    folder = decoder(tmp_path / "model", pad=pad)
+    if kind == "windowed":
+        folder = windowed(tmp_path / "model")
+    else:
+        folder = decoder(tmp_path / "model", pad=kind == "padding-token")
+    assert ScalarJudge.load(folder)._shares == (kind != "windowed")
     tokenizer = build_tokenizer()
     texts = [tokenizer.apply_chat_template(c, tokenize=False) for c in CONVERSATIONS]
     assert scores(folder, batch_tokens=batch_tokens) == pytest.approx(piped(folder, texts), abs=1e-5)

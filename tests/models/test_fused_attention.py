@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from rm_gallery.core.models import forest as forests
 from rm_gallery.core.models import fused_attention
-from rm_gallery.core.models.fused_attention import TILE, Sight, fuses
+from rm_gallery.core.models.fused_attention import TILE, ForestMask, can_fuse
 from rm_gallery.core.models.scoring import score_answers
 from rm_gallery.core.models.tree import Tree
 from tests.models.test_forest import prompts, texts
@@ -55,13 +55,13 @@ def test_tiles_that_are_skipped_hide_nothing(lengths, stem, answers, rooted):
     asked = sorted({(*range(1, stem + 1), *[50 + i] * length) for i, length in enumerate(lengths)})
     start = forests.root(asked) if rooted else 0
     forest = forests.plant(asked, Tree.of(answers), rooted=start)
-    visible, sight = seen(forest, start), Sight.of(forest.until, start)
-    assert torch.equal(sight.mask(), visible)
+    visible, mask = seen(forest, start), ForestMask.of(forest.until, start)
+    assert torch.equal(mask.dense(), visible)
     tiles = pad(visible, (0, -visible.size(1) % TILE, 0, -visible.size(0) % TILE))
     tiles = tiles.unflatten(0, (-1, TILE)).unflatten(2, (-1, TILE)).transpose(1, 2).flatten(2)
-    assert torch.equal(sight.tiles.to_dense()[0, 0].bool(), tiles.any(-1))
-    for row, count in enumerate(sight.tiles.full_kv_num_blocks[0, 0].tolist()):
-        for column in sight.tiles.full_kv_indices[0, 0, row, :count].tolist():
+    assert torch.equal(mask.tiles.to_dense()[0, 0].bool(), tiles.any(-1))
+    for row, count in enumerate(mask.tiles.full_kv_num_blocks[0, 0].tolist()):
+        for column in mask.tiles.full_kv_indices[0, 0, row, :count].tolist():
             assert visible[row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE].all()
 
 
@@ -69,10 +69,10 @@ def test_tiles_that_are_skipped_hide_nothing(lengths, stem, answers, rooted):
 def kernel(monkeypatch, request):
     """On this machine, what stands for the kernel of a GPU; every test asks anew whether it can be used."""
     monkeypatch.setattr(fused_attention, "_kernel", lambda: request.param)
-    monkeypatch.setattr(forests, "fuses", lambda _: True)
-    fused_attention._holds.cache_clear()
+    monkeypatch.setattr(forests, "can_fuse", lambda _: True)
+    fused_attention.kernel_is_right.cache_clear()
     yield
-    fused_attention._holds.cache_clear()
+    fused_attention.kernel_is_right.cache_clear()
 
 
 def whole(query, key, value, *, block_mask, scale, enable_gqa, kernel_options):
@@ -86,15 +86,34 @@ def broken(*asked, **options):
     return 2 * whole(*asked, **options)
 
 
+class _Spoilt(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return torch.full_like(gradient, torch.nan)
+
+
+def without_gradients(query, *asked, **options):
+    return whole(_Spoilt.apply(query), *asked, **options)
+
+
 def refused(*_, **__):
     raise RuntimeError("no kernel for this GPU")
 
 
 @pytest.mark.parametrize(
     ("kernel", "said"),
-    [(whole, ""), (broken, "off by 1.0e+00"), (refused, "RuntimeError: no kernel for this GPU")],
+    [
+        (whole, ""),
+        (broken, "off by 1.0e+00"),
+        (without_gradients, "nan"),
+        (refused, "RuntimeError: no kernel for this GPU"),
+    ],
     indirect=["kernel"],
-    ids=["as it should be", "wrong", "refused"],
+    ids=["as it should be", "wrong", "no gradients", "refused"],
 )
 @pytest.mark.parametrize("checkpoints", [False, True])
 def test_scores_and_gradients_are_the_plain_ones_whatever_the_kernel_does(kernel, said, checkpoints, caplog):
@@ -118,15 +137,15 @@ def test_scores_and_gradients_are_the_plain_ones_whatever_the_kernel_does(kernel
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 def test_flex_attention_reads_the_tiles_as_they_are_meant():
     forest = forests.plant([(*[1] * 200, *[2] * 90), (*[1] * 200, *[3] * 150)], Tree.of([[1, 2], [3, 2]]))
-    sight, generator = Sight.of(forest.until), torch.Generator().manual_seed(0)
+    mask, generator = ForestMask.of(forest.until), torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(1, n, len(forest.ids), 8, generator=generator) for n in (6, 2, 2))
-    found = flex_attention(query, key, value, block_mask=sight.tiles, enable_gqa=True)
+    found = flex_attention(query, key, value, block_mask=mask.tiles, enable_gqa=True)
     expected = scaled_dot_product_attention(query, key, value, attn_mask=seen(forest, 0), enable_gqa=True)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_a_cpu_goes_block_by_block():
-    assert not fuses("cpu")
+    assert not can_fuse("cpu")
     assert forests.plant([(1, 2)], Tree()).blocks
 
 
@@ -158,7 +177,9 @@ def test_a_gpu_scores_and_learns_as_the_plain_computation(stem):
         for name, got in gradients(net, found.sum()).items():
             scale = max(1.0, wanted[name].abs().max().item())
             torch.testing.assert_close(got.cpu() / scale, wanted[name] / scale, atol=1e-5, rtol=0, msg=name)
-    assert fused_attention._holds(torch.device("cuda", 0), torch.float32, 6, 2, 16), "and by the kernel"
+    assert fused_attention.kernel_is_right(torch.device("cuda", 0), torch.float32, (6, 2, 16, 16), 0.25), (
+        "and by the kernel"
+    )
 
 
 @on_a_gpu
@@ -173,3 +194,20 @@ def test_a_gpu_reads_behind_a_cache():
         cache = forests.encode_root(net, asked[0][:40])
         found = forests.encode_forest(net, rooted, cache)[rooted.readings()]
     torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-5)
+    assert fused_attention.kernel_is_right(torch.device("cuda", 0), torch.float32, (6, 2, 16, 16), 0.25)
+
+
+@on_a_gpu
+def test_a_gpu_in_bfloat16_and_under_checkpoints():
+    rows = tuple(x.cuda() for x in batch([(150, [5, 3, 6]), (200, [4] * 3)], 0, stem=40, words=4))
+    reference, net = larger_model().cuda(), larger_model().cuda()
+    net.train().gradient_checkpointing_enable()
+    expected = score_answers(reference, *rows).log_probs
+    with torch.autocast("cuda", torch.bfloat16), forests.forest_attention(net):
+        found = score_answers(net, *rows).log_probs
+        found.sum().backward()
+    assert (found - expected).abs().max() < 0.05 * expected.abs().max()
+    wanted = gradients(reference, expected.sum())
+    for name, parameter in net.named_parameters():
+        off = (parameter.grad - wanted[name]).abs().max()
+        assert off < 0.1 * wanted[name].abs().max(), name

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
 from transformers import (
     BertConfig,
     LlamaConfig,
@@ -16,8 +18,10 @@ from transformers import (
     Qwen2Config,
     Qwen2ForSequenceClassification,
 )
+from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 
 from rm_gallery.core.models import last_token
+from rm_gallery.core.models.forest import forest_attention
 from rm_gallery.core.models.last_token import (
     read_at,
     score_texts,
@@ -25,6 +29,7 @@ from rm_gallery.core.models.last_token import (
     shares_beginnings,
     will_share,
 )
+from rm_gallery.core.models.weights import inner_model
 from tests.models.test_scoring import SIZES, VOCABULARY, gradients
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -78,6 +83,51 @@ def test_scores_and_gradients_are_those_of_a_padded_batch(batch, kind, labels):
         torch.testing.assert_close(got / scale, wanted[name] / scale, atol=2e-5, rtol=0, msg=name)
 
 
+@pytest.mark.parametrize("adapters", [False, True], ids=["whole", "adapters"])
+def test_under_checkpoints_and_adapters_gradients_are_the_same(adapters):
+    plain = classifier("llama", 1)
+    if adapters:
+        plain = get_peft_model(plain, LoraConfig(r=2, task_type="SEQ_CLS", modules_to_save=["score"]))
+        with torch.no_grad():
+            for name, parameter in plain.named_parameters():
+                if "lora" in name:
+                    parameter.normal_(0, 0.2)
+        plain.enable_input_require_grads()
+    shared = copy.deepcopy(plain)
+    shared.train().gradient_checkpointing_enable()
+    assert shares_beginnings(shared, training=True)
+    share_beginnings(shared)
+    ids = torch.tensor([[*range(4, 30), 31, 32], [*range(4, 30), 33, PAD]])
+    mask = torch.tensor([[1] * 28, [1] * 27 + [0]])
+    results = []
+    for net in (plain, shared):
+        with forest_attention(inner_model(net)) if net is shared else contextlib.nullcontext():
+            net.zero_grad()
+            net(input_ids=ids, attention_mask=mask).logits.sum().backward()
+        results.append({name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None})
+    assert results[0].keys() == results[1].keys()
+    assert any("score" in name for name in results[0])
+    for name, gradient in results[0].items():
+        torch.testing.assert_close(results[1][name], gradient, atol=1e-4, rtol=1e-4, msg=name)
+
+
+def test_in_bfloat16_the_scores_are_as_near_as_rounding_lets_them():
+    net = classifier("llama", 2)
+    texts = [tuple(range(4, 40)), (*range(4, 30), 50)]
+    expected = score_texts(net, texts)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = score_texts(net, texts).float()
+    assert (found - expected).abs().max() < 0.05 * expected.abs().max()
+
+
+class MeanOfTokens(LlamaForSequenceClassification):
+    """What somebody's own code may do with the same configuration."""
+
+    def forward(self, input_ids, attention_mask=None, **_):
+        hidden = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return SequenceClassifierOutputWithPast(logits=self.score(hidden.mean(1)))
+
+
 def test_what_two_responses_to_a_question_begin_with_is_read_once(monkeypatch):
     read = []
     original = last_token.plant
@@ -100,5 +150,6 @@ def test_only_a_decoder_with_plain_attention_is_read_so():
     assert will_share(LlamaConfig(**SIZES))
     assert not will_share(LlamaConfig(**SIZES, attention_dropout=0.1)), "which is drawn in training"
     assert not will_share(MistralConfig(**SIZES, sliding_window=4))
+    assert not will_share(LlamaConfig(**SIZES, is_causal=False)), "which reads from both ends"
     assert not will_share(BertConfig())
-    assert not shares_beginnings(torch.nn.Linear(1, 1))
+    assert not shares_beginnings(MeanOfTokens(LlamaConfig(**SIZES, num_labels=1)))

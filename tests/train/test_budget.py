@@ -135,10 +135,11 @@ def test_a_run_is_that_of_the_size_which_fits(tiny_model, tmp_path, method):
     assert one == other
 
 
-def test_pairs_count_with_their_padding(tiny_model, tmp_path):
+@pytest.mark.parametrize("pads", [True, False], ids=["padded", "as they are"])
+def test_pairs_count_with_their_padding_where_there_is_one(tiny_model, tmp_path, pads):
     settings = {
         "method": "bradley_terry",
-        "model": {"path": str(tiny_model), "dtype": "float32"},
+        "model": {"path": str(tiny_model), "dtype": "float32", "shared_prefix": not pads},
         "data": {"train": str(write_pairs(tmp_path / "pairs.jsonl", 16))},
         "train": {"batch_size": 8, "mini_batch_size": 8, "max_steps": 2, "micro_batch_tokens": 10**6},
     }
@@ -147,7 +148,15 @@ def test_pairs_count_with_their_padding(tiny_model, tmp_path):
     assert job.config.micro_batch_size == 8
     settings["train"]["micro_batch_tokens"] = 4 * longest
     job = BradleyTerryJob.prepare(check_config(settings))
-    assert job.config.micro_batch_size in (2, 4)
-    for at in range(0, len(job.order), job.config.micro_batch_size):
-        rows = job.order[at : at + job.config.micro_batch_size]
-        assert 2 * len(rows) * max(len(t["input_ids"]) for i in rows for t in job.texts[i]) <= 4 * longest
+    size = job.config.micro_batch_size
+
+    def heaviest(size: int) -> int:
+        found = 0
+        for at in range(0, len(job.order), size):
+            rows = job.order[at : at + size]
+            lengths = [len(text["input_ids"]) for i in rows for text in job.texts[i]]
+            found = max(found, len(lengths) * max(lengths) if pads else sum(lengths))
+        return found
+
+    assert size in (2, 4)
+    assert heaviest(size) <= 4 * longest < heaviest(2 * size), "as many as fit"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -101,8 +102,12 @@ def test_without_ties_loss_and_gradients_are_plain_trls(settings, models, tmp_pa
     ours = trainer_for(with_(settings, models[kind], **section), tmp_path / "run")
     rows = [ours.train_dataset[i] for i in range(4)]
     batch = ours.data_collator(rows)
+    original = copy.deepcopy(ours.model)
+    assert (original.__dict__.pop("forward", None) is not None) == (kind == "decoder"), (
+        "ours, for each text once"
+    )
     plain = RewardTrainer(
-        ours.model,
+        original,
         RewardConfig(
             output_dir=str(tmp_path),
             use_cpu=True,

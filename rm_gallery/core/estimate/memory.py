@@ -86,7 +86,8 @@ def _activations(config: TrainConfig, model: Transformer, lengths: Lengths, gpus
     kept = float(tokens * model.layers * a_token)
     if checkpoints(config, model):
         kept = tokens * (4 * model.hidden * model.layers + a_token)
-    shares = config.method not in SCALAR and shares_prompts(config)  # attention is then our own
+    # attention is then our own; an encoder's is not
+    shares = shares_prompts(config) and (config.method not in SCALAR or model.causal)
     if config.model.attention == "eager" and not shares:
         kept += prompts * texts * lengths.longest**2 * model.heads * model.layers * (number + 4)
     if config.method not in SCALAR:

@@ -128,7 +128,7 @@ class Run:
 
     @property
     def pads(self) -> bool:
-        """Whether the texts of a pass are padded to one length."""
+        """Whether the texts of a pass are padded to one length, as far as the sizes of the model tell."""
         encoder = self.config.method in SCALAR and not self.model.causal
         return encoder or not self.config.model.shared_prefix
 
@@ -258,8 +258,8 @@ def _said(run: Run) -> list[str]:
         notes.append(f"it pads its texts: of a run that does not, expect {_PADDED:g} times the speed")
     else:
         notes.append(
-            f"it pads nothing: of a run that does (an encoder's, or model.shared_prefix false), expect {_PADDED:g} times "
-            "the seconds"
+            f"it pads nothing: of a run that does (an encoder's, or with model.shared_prefix false), expect {_PADDED:g} "
+            "times the seconds"
         )
     notes += [
         f"step {step.step} of {run.path.name} took {took / usual:.1f} times as long as its median"

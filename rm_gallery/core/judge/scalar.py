@@ -68,10 +68,11 @@ class ScalarJudge:
 
     Args:
         model: in evaluation mode, on its device.
-        batch_tokens: tokens encoded at once, padding included; a decoder pads nothing.
+        batch_tokens: tokens encoded at once, padding included.
         autocast: compute in this dtype over the model's own weights.
         fingerprint: tells the judge from another.
         attributes: the head's labels, in their order, with their weights; {} for a head with one number.
+        shared: let a decoder that can read once what texts begin with alike, without padding.
 
     Raises:
         ConfigError: the head has not as many labels as `attributes`, or several and no weights.
@@ -86,6 +87,7 @@ class ScalarJudge:
         autocast: torch.dtype | None = None,
         fingerprint: str = "",
         attributes: Mapping[str, float] | None = None,
+        shared: bool = True,
     ) -> None:
         labels, self.attributes = model.config.num_labels, dict(attributes or {})
         if labels != (len(self.attributes) or 1):
@@ -100,7 +102,7 @@ class ScalarJudge:
         self.fingerprint = fingerprint
         from rm_gallery.core.models.last_token import shares_beginnings
 
-        self._shares = shares_beginnings(model)
+        self._shares = shared and shares_beginnings(model)
         cached = "use_cache" in inspect.signature(model.forward).parameters
         self._options = {"use_cache": False} if cached else {}
 
@@ -211,7 +213,7 @@ class ScalarJudge:
             yield batch, scores.float().tolist()
 
     def _padded(self, encoded: Mapping[int, Encoded]) -> Iterator[tuple[list[int], list[list[float]]]]:
-        """(positions, numbers of each) in padded batches, for a model that reads a text from both ends."""
+        """(positions, numbers of each) in padded batches: for an encoder, or a decoder whose attention is not the plain one."""
         for batch in self._batches({i: len(inputs["input_ids"]) for i, inputs in encoded.items()}):
             yield batch, self._forward([encoded[i] for i in batch])
 

@@ -123,7 +123,8 @@ def _block(query: Tensor, key: Tensor, value: Tensor, block: Block, scale: float
         together = (query * scale).reshape(groups, -1, query.size(-1))  # of the heads that share keys
         weights = torch.matmul(together, key[0].mT).view(groups, -1, query.size(2), key.size(2))
         weights += block.bias(query)
-        return torch.matmul(weights.softmax(-1).view(groups, -1, key.size(2)), value[0]).view_as(query)
+        found = torch.matmul(weights.softmax(-1).view(groups, -1, key.size(2)), value[0])
+        return found.view(*query.shape[:3], -1)  # values may be of another width
     heads = query.size(1) // groups
     if heads > 1:
         key, value = (x.repeat_interleave(heads, dim=1) for x in (key, value))

@@ -17,7 +17,7 @@ import torch
 from transformers import AttentionInterface
 
 from rm_gallery.core.models.block_attention import Block, Span, attend
-from rm_gallery.core.models.fused_attention import Sight, attend_at_once, fuses
+from rm_gallery.core.models.fused_attention import ForestMask, attend_fused, can_fuse
 from rm_gallery.core.models.layout import branches, cut, first_of, joined, reach, rest_of, visible
 from rm_gallery.core.models.tree import Tree, common
 from rm_gallery.core.models.weights import inner_model
@@ -39,7 +39,7 @@ class Forest(NamedTuple):
         ids: (T,).
         positions: (T,), how many tokens each has before it in its own text.
         until: (C + T,), those of the cache it is rooted in first: the place behind the last token that sees each.
-        blocks: over all tokens, in order; none where one kernel goes by `until`.
+        blocks: over all tokens, in order; none where one kernel reads all of them and goes by `until`.
         ends: (P,), where the last token of each prompt lies.
         nodes: for each prompt (N,), where the nodes of its tree lie.
     """
@@ -92,7 +92,7 @@ def plant(
     if isinstance(trees, Tree):
         trees = [trees] * len(prompts)
     together = _QUERIES.get(torch.device(device).type)
-    whole = fuses(device)
+    fused = can_fuse(device)
     seen, reached = functools.cache(visible), functools.cache(reach)
     ids: list[int] = []
     positions: list[torch.Tensor] = []
@@ -106,13 +106,13 @@ def plant(
         own = (rooted + len(ids), rooted + len(ids) + len(prompt) - kept)
         seen_until += [(span, own[0]) for span in rest_of(spans, kept)]
         spans = joined(first_of(spans, kept), own)
-        if not whole:
+        if not fused:
             blocks += cut(own, spans, kept, together or len(prompt))
         ids += prompt[kept:]
         positions.append(torch.arange(kept, len(prompt)))
         ends.append(own[1] - 1 - rooted)
         if tree.tokens:
-            if not whole:
+            if not fused:
                 blocks += branches(own[1], spans, len(prompt), seen(tree), together or len(tree.tokens))
             seen_until.append(((own[1], own[1] + len(tree.tokens)), own[1] + reached(tree)))
             ids += tree.tokens
@@ -148,12 +148,13 @@ def plain_attention(kind: type, config: Any, training: bool) -> bool:
     """As `fits_forest`, of a class of models and a configuration."""
     config = config.get_text_config()
     kinds = getattr(config, "layer_types", None)
+    causal = getattr(config, "is_causal", True)  # transformers lets a decoder read from both ends
     windowed = (
         set(kinds) != {"full_attention"} if kinds else getattr(config, "sliding_window", None) is not None
     )
     softcap = getattr(config, "attn_logit_softcapping", None) is not None
     drops = training and getattr(config, "attention_dropout", 0.0) > 0
-    return bool(kind._supports_attention_backend) and not windowed and not softcap and not drops
+    return causal and bool(kind._supports_attention_backend) and not windowed and not softcap and not drops
 
 
 def encode_forest(model: Any, forest: Forest, cache: Any = None) -> torch.Tensor:
@@ -161,8 +162,8 @@ def encode_forest(model: Any, forest: Forest, cache: Any = None) -> torch.Tensor
 
     Under gradient checkpointing, backward has to be inside `forest_attention` too: it computes attention anew.
     """
-    start = len(forest.until) - len(forest.ids)
-    attended = forest.blocks or Sight.of(forest.until, start)
+    rooted = len(forest.until) - len(forest.ids)
+    attended = forest.blocks or ForestMask.of(forest.until, rooted)
     hidden = read_tokens(model, forest.ids, forest.positions, attended, cache)
     if cache is not None:
         cache.crop(-len(forest.ids))
@@ -174,7 +175,7 @@ def read_tokens(
 ) -> torch.Tensor:
     """The last hidden states (T, D) of tokens behind those that are in the cache, where they are afterwards.
 
-    `attended` says what they see: the blocks of all, or a `Sight`.
+    `attended` says what they see: the blocks of all, or a `ForestMask`.
     """
     with forest_attention(model):
         output = inner_model(model).base_model(
@@ -197,7 +198,7 @@ def encode_root(model: Any, tokens: Sequence[int]) -> Any:
 
 @contextlib.contextmanager
 def forest_attention(model: Any) -> Iterator[None]:
-    """While forests are encoded: the model's attention goes by their blocks."""
+    """While forests are encoded: the model's attention goes by what their tokens see."""
     AttentionInterface.register(_NAME, _attend)
     with attention(model, _NAME):
         yield
@@ -234,9 +235,13 @@ def _attend(
     odd = [name for name in _UNKNOWN if asked.get(name) is not None]
     if odd:
         raise NotImplementedError(f"attention with {', '.join(odd)}: `fits_forest` should have told")
+    if (
+        attention_mask is not None
+    ):  # transformers makes none for a name that it does not know: it is the model's own
+        raise NotImplementedError("attention with a mask of the model's own: `fits_forest` cannot tell")
     query, key = query.to(value.dtype), key.to(value.dtype)  # rotation has made them wider under autocast
-    if isinstance(forest_attended, Sight):
-        found = attend_at_once(query, key, value, forest_attended, scaling)
+    if isinstance(forest_attended, ForestMask):
+        found = attend_fused(query, key, value, forest_attended, scaling)
     else:
         found = attend(query, key, value, forest_attended, forest_start, scaling)
     return found.transpose(1, 2), None

@@ -25,20 +25,47 @@ from rm_gallery.core.models.weights import inner_model
 Tokens = tuple[int, ...]
 
 
+_CLOSE = 5e-2
+"""How far the two ways may be apart in two short texts, in shares of the larger score: more than rounding to bfloat16."""
+
+
 def will_share(config: Any) -> bool:
-    """Whether a classifier of this configuration, in training, can be read so (`shares_beginnings`)."""
-    kind = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), None)
-    return (
-        isinstance(kind, type)
-        and issubclass(kind, GenericForSequenceClassification)
-        and plain_attention(kind, config, training=True)
-    )
+    """Whether a classifier of this configuration, in training, can be read so, as far as that tells."""
+    kind = _decoder(config)
+    return kind is not None and plain_attention(kind, config, training=True)
 
 
 def shares_beginnings(model: Any, training: bool | None = None) -> bool:
-    """Whether it is a decoder whose head is asked at one token, with attention as a forest needs it."""
+    """Whether it is a decoder whose head is asked at one token, with attention as a forest needs it: so it says, and so it
+    scores two short texts."""
     inner = inner_model(model)
-    return isinstance(inner, GenericForSequenceClassification) and fits_forest(inner, training)
+    return (
+        type(inner) is _decoder(getattr(inner, "config", None))
+        and fits_forest(inner, training)
+        and _agrees(inner)
+    )
+
+
+def _decoder(config: Any) -> Any:
+    """transformers' own class for the configuration, where it asks the head at the last token as all decoders' do."""
+    kind = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), None)
+    usual = isinstance(kind, type) and issubclass(kind, GenericForSequenceClassification)
+    return kind if usual and kind.forward is GenericForSequenceClassification.forward else None
+
+
+def _agrees(model: Any) -> bool:
+    config = model.config.get_text_config()
+    tokens = [token for token in range(min(40, config.vocab_size)) if token != config.pad_token_id]
+    texts = [tuple(tokens[:-1]), tuple(tokens[:-4] + tokens[-1:])]
+    try:
+        with torch.no_grad():
+            found = score_texts(model, texts).float()
+            ids = [torch.tensor([text], device=model.device) for text in texts]
+            plain = [model(input_ids=one, attention_mask=torch.ones_like(one)).logits for one in ids]
+    except NotImplementedError:  # attention of a kind that `fits_forest` cannot tell
+        return False
+    expected = torch.cat(plain).float()
+    return bool((found - expected).abs().max() <= _CLOSE * expected.abs().max())
 
 
 def read_at(text: Sequence[int], pad: int | None) -> Tokens:

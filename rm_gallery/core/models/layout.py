@@ -64,7 +64,7 @@ def rest_of(spans: Sequence[Span], count: int) -> list[Span]:
 
 
 def reach(tree: Tree) -> torch.Tensor:
-    """(N,): of each node the place behind the last of those that stand on it, who are its next neighbours."""
+    """(N,): one past the last descendant of each node."""
     found = list(range(1, len(tree.tokens) + 1))
     for node in reversed(range(len(found))):
         parent = tree.parents[node]

@@ -16,7 +16,7 @@ class Tree(NamedTuple):
 
     Attributes:
         tokens: (N,), each behind its parent.
-        parents: (N,), `END` or the place of an earlier token; those that stand on one another are neighbours.
+        parents: (N,), `END` or the place of an earlier token. A node's descendants lie directly behind it (depth first).
         edges: (E,), (where, token): the token may follow what stands there.
         paths: for each text, the edges it is made of; its log-probability is the sum of theirs.
     """

@@ -24,7 +24,7 @@ from rm_gallery.core.train.local.scalar import (
     held_out_scores,
     load_head,
     padded,
-    prepare_to_score,
+    prepare_forward,
     text_of,
 )
 from rm_gallery.core.train.pairs import PreferencePair, read_pairs
@@ -109,6 +109,7 @@ class BradleyTerryJob(ScalarJob[PreferencePair]):
                 conversations,
                 attributes={},
                 autocast=self.autocast,
+                shared=self.config.model.shared_prefix,
                 process=process,
                 processes=processes,
             )
@@ -149,7 +150,7 @@ class JudgeRewardTrainer(HeldOutMixin, RewardTrainer):
         super().__init__(*args, **kwargs)
         self.ties = ties.to(self.args.device)
         self.center_coef = center_coef
-        self._options = prepare_to_score(self, shared)
+        self._options = prepare_forward(self, shared)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None

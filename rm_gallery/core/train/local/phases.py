@@ -21,6 +21,7 @@ class PhasesMixin:
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
         """Add the time spent inside to `seconds[phase]`."""
+        settle()
         started = time.perf_counter()
         try:
             yield

@@ -7,7 +7,7 @@ labels as they are, the mean over those that are there, and afterwards a weighte
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -32,7 +32,7 @@ from rm_gallery.core.train.local.scalar import (
     held_out_scores,
     load_head,
     padded,
-    prepare_to_score,
+    prepare_forward,
     text_of,
 )
 from rm_gallery.core.train.ratings import RatedResponse, read_ratings
@@ -77,7 +77,7 @@ class RegressionJob(ScalarJob[RatedResponse]):
             data_collator=Collator(self.tokenizer),
             compute_loss_func=masked_mse,
         )
-        prepare_to_score(trainer, self.config.model.shared_prefix)
+        trainer.options = prepare_forward(trainer, self.config.model.shared_prefix)
         if self.val:
             trainer.held_out = self._held_out()
         return trainer
@@ -103,6 +103,7 @@ class RegressionJob(ScalarJob[RatedResponse]):
                 [each.conversation for each in self.val],
                 attributes=attributes,
                 autocast=self.autocast,
+                shared=self.config.model.shared_prefix,
                 process=process,
                 processes=processes,
             )
@@ -136,6 +137,12 @@ class Collator:
 
 class JudgeRegressionTrainer(HeldOutMixin, Trainer):
     """transformers' trainer with our held-out evaluation."""
+
+    options: Mapping[str, Any] = {}
+    """What the model is told beside its inputs."""
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        return super().compute_loss(model, {**inputs, **self.options}, *args, **kwargs)
 
 
 def masked_mse(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:

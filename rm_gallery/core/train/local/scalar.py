@@ -237,9 +237,12 @@ def load_head(config: TrainConfig, start: str, tokenizer: Any, attributes: Mappi
     return adapted
 
 
-def prepare_to_score(trainer: Any, shared: bool) -> dict[str, Any]:
-    """Let the trainer's model read what texts begin with alike once, where that is asked for (`model.shared_prefix`) and it
-    can. Returns what it is told beside its inputs: a decoder that does not, to keep no keys and values."""
+def prepare_forward(trainer: Any, shared: bool) -> dict[str, Any]:
+    """Where that is `shared` (`model.shared_prefix`) and the model can, let it read what texts begin with alike once.
+
+    Returns:
+        What it is to be told beside its inputs: a decoder that reads each text by itself, to keep no keys and values.
+    """
     model = trainer.accelerator.unwrap_model(trainer.model)
     if shared and shares_beginnings(model, training=True):
         share_beginnings(model)
@@ -278,6 +281,7 @@ def held_out_scores(
     *,
     attributes: Mapping[str, float],
     autocast: torch.dtype | None,
+    shared: bool,
     process: int,
     processes: int,
 ) -> list[Answer]:
@@ -285,7 +289,9 @@ def held_out_scores(
     was_training = model.training
     model.eval()
     try:
-        judge = ScalarJudge(inner_model(model), tokenizer, autocast=autocast, attributes=attributes)
+        judge = ScalarJudge(
+            inner_model(model), tokenizer, autocast=autocast, attributes=attributes, shared=shared
+        )
         share = range(process, len(conversations), processes)
         answers = judge.score([conversations[i] for i in share])
         found = dict(gather_object(list(zip(share, answers, strict=True))))
