@@ -64,7 +64,7 @@ def plan_verl(config: TrainConfig, run: Path, *, elsewhere: bool = False) -> Ver
     environment = {"HYDRA_FULL_ERROR": "1", "TENSORBOARD_DIR": str(run / "tensorboard")}
     environment["VERL_FILE_LOGGER_PATH"] = str(_next_log(run))
     if machine.device == "cpu":
-        environment |= cpu.ENVIRONMENT
+        environment |= cpu.environment()
     overrides = build_overrides(config, run, machine, size)
     if (run / LATEST).is_file() and "trainer.val_before_train" not in config.verl:
         # verl would judge the held-out rows anew before it goes on, at a step that an unbroken run does not
