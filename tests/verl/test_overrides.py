@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import yaml
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.train import TrainConfig
 from rm_gallery.core.train.config import check_config, load_config
+from rm_gallery.core.train.verl import cpu
 from rm_gallery.core.train.verl.overrides import Machine, build_overrides, to_words
 from rm_gallery.core.train.verl.sizing import Layout, ModelSize, layout, model_size
 from rm_gallery.core.train.verl.submit import pack
@@ -171,3 +173,12 @@ def test_a_job_carries_ones_own_code_and_no_secret(tmp_path, monkeypatch):
     assert "pip" not in environment, "torch is the cluster's own"
     assert "secret" not in repr(environment)
     check_config(shipped)
+
+
+def test_on_a_cpu_verls_processes_have_all_cores_unless_told_otherwise(monkeypatch):
+    """Ray would give each of them one thread."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert cpu.environment()["OMP_NUM_THREADS"] == str(os.cpu_count())
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert cpu.environment()["OMP_NUM_THREADS"] == "1"
+    assert cpu.ENVIRONMENT.items() <= cpu.environment().items()
