@@ -19,6 +19,7 @@ PAGE = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
         ("train_step_report", "train_step"),
         ("train_step_report", "train_step_memory"),
         ("train_step_report", "train_step_float32"),
+        ("train_step_report", "train_step_verl"),
     ],
 )
 def test_the_tables_are_those_of_the_results(monkeypatch, capsys, module, results):
