@@ -101,8 +101,9 @@ def test_a_start_is_the_first_step_whose_answers_can_be_read():
     assert start.first_that_parses(records, 0.99) is None, "what was there before the first step is no start"
 
 
-def test_rates_are_chosen_by_runs_at_once_as_one_after_another(tiny_model, tmp_path):
-    """In processes of their own; what they leave is taken for done."""
+def test_rates_are_chosen_by_runs_at_once_as_one_after_another(tiny_model, tmp_path, monkeypatch):
+    """In processes of their own, which find the module where a script's are; what they leave is taken for done."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     files = {"train": write_rule(tmp_path / "train.jsonl", 8), "val": write_rule(tmp_path / "val.jsonl", 4)}
     arguments = argparse.Namespace(
         **{"model": str(tiny_model), "work": tmp_path, "jobs": 2, "grid": [1e-3, 1e-2], "tune_seeds": 1},

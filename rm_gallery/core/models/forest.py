@@ -144,7 +144,7 @@ def fits_forest(model: Any, training: bool | None = None) -> bool:
     return plain_attention(type(model), model.config, model.training if training is None else training)
 
 
-def plain_attention(kind: type, config: Any, training: bool) -> bool:
+def plain_attention(kind: Any, config: Any, training: bool) -> bool:
     """As `fits_forest`, of a class of models and a configuration."""
     config = config.get_text_config()
     kinds = getattr(config, "layer_types", None)

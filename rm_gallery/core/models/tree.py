@@ -34,9 +34,8 @@ class Tree(NamedTuple):
         places: dict[tuple[int, int], int] = {}
         edges: dict[tuple[int, int], int] = {}
         paths: list[tuple[int, ...]] = [()] * len(texts)
-        for row in sorted(
-            range(len(texts)), key=lambda row: texts[row]
-        ):  # what begins alike, one after another
+        # what begins alike one after another, so that the nodes lie depth first
+        for row in sorted(range(len(texts)), key=lambda row: tuple(texts[row])):
             here, path = END, []
             for i, token in enumerate(texts[row]):
                 path.append(edges.setdefault((here, token), len(edges)))
