@@ -271,7 +271,9 @@ def test_a_run_learns_and_has_the_files_and_figures_of_the_other_methods(started
     assert all(value is not None for value in lines[0].values())
     assert [line["step"] for line in val] == [0, 20]
     first, last = (sum(line["reward/mean"] for line in each) / 6 for each in (lines[:6], lines[-6:]))
-    if "reward" not in sections:  # by rps the start earns 0.9 of 1 already; its gradient is held to enumeration elsewhere
+    if (
+        "reward" not in sections
+    ):  # by rps the start earns 0.9 of 1 already; its gradient is held to enumeration elsewhere
         assert last > first + 0.03
     assert (result.run.path / "actor_latest").resolve().name == "checkpoint-40", "two updates a step"
     assert ("lora" in sections.get("model", {})) == (

@@ -92,6 +92,25 @@ def test_verl_does_not_outlive_us(tmp_path, signal_):
     assert gone(int(text))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
+def test_what_a_shell_started_in_the_background_stops_at_once_too(tmp_path):
+    """SIGINT is ignored there, and verl would inherit that and be waited for."""
+    program = (
+        "import signal, sys, threading, os; from pathlib import Path\n"
+        "from rm_gallery.core.train.verl.process import follow\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        f"log = Path({str(tmp_path / 'log')!r})\n"
+        "def poll(last):\n"
+        "    if not last and log.read_text(): os.kill(os.getpid(), signal.SIGTERM)\n"
+        "follow([sys.executable, '-c', 'import time; print(1, flush=True); time.sleep(60)'], environment={}, log=log, "
+        "poll=poll, every=0.05)"
+    )
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50)
+    assert "Stopped" in done.stderr
+    assert time.monotonic() - began < 25, "not after the grace of thirty seconds"
+
+
 def test_the_printed_command_is_quoted_for_a_shell():
     text = printed(["data.train_files='a b.parquet'", "x=1"], {"VERL_PLATFORM": "cpu"})
     assert text.startswith("VERL_PLATFORM=cpu python3 -m verl.trainer.main_ppo")

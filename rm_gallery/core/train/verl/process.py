@@ -67,7 +67,7 @@ def follow(
             stdin=subprocess.DEVNULL,
             env={**os.environ, **environment},
             start_new_session=True,  # a Ctrl-C reaches it through us, once, and not Ray's workers first
-            preexec_fn=_die_with_parent,
+            preexec_fn=_prepare,
         )
         try:
             with _terminated_as_interrupted():
@@ -104,8 +104,12 @@ class _terminated_as_interrupted:
         raise KeyboardInterrupt
 
 
-def _die_with_parent() -> None:
-    """Where this process is killed, so is verl, and Ray's processes with it: none goes on writing to the run."""
+def _prepare() -> None:
+    """Where this process is killed, so is verl, and Ray's processes with it: none goes on writing to the run.
+
+    And verl listens to our SIGINT (`_end`), which what a shell starts in the background is told to ignore.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
