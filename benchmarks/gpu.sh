@@ -6,8 +6,8 @@
 # MODEL is SmolLM2-135M-Instruct (rmg models fetch), the rows are HelpSteer2's (examples/train/pointwise/data_config.yaml).
 # First the kernel against the plain computation. Then a training step of the small model, and of one with the shape of
 # SmolLM2-1.7B and random weights; from a supervised start, judging and `exact` beside `grpo`; the step by group size.
-# Without the kernel nothing is measured; any other part that fails leaves the others. Results go to benchmarks/results/gpu_*.json; the training step's and the runs of
-# `exact` are not made again where they are there.
+# Without the kernel nothing is measured; any other part that fails leaves the others. Results go to
+# benchmarks/results/gpu_*.json; the training step's and the runs of `exact` are not made again where they are there.
 set -u
 model=$1 train=$2 held_out=$3 work=${4:-runs/gpu}
 here=$(cd "$(dirname "$0")" && pwd)

@@ -16,9 +16,8 @@ settings.register_profile("same", derandomize=True, **_BUSY)
 settings.register_profile("explore", max_examples=500, **_BUSY)
 settings.load_profile("same")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing in the tests may reach for the network
-if (
-    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-):  # as in a shell's background, where Ctrl-C could not be tested
+# a shell's background lets it be ignored, where Ctrl-C could not be tested
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"

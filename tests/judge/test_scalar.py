@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 
 import pytest
@@ -20,47 +21,36 @@ CONVERSATIONS = [
 ]
 
 
-def decoder(folder, *, labels: int = 1, pad: bool = True):
-    from transformers import LlamaConfig, LlamaForSequenceClassification
+def decoder(folder, *, labels: int = 1, pad: bool = True, window: int | None = None):
+    """With a `window`, its attention is not the plain one, so its texts are padded."""
+    from transformers import (
+        LlamaConfig,
+        LlamaForSequenceClassification,
+        MistralConfig,
+        MistralForSequenceClassification,
+    )
 
+    kind, model = LlamaConfig, LlamaForSequenceClassification
+    if window is not None:
+        kind, model = (
+            functools.partial(MistralConfig, sliding_window=window),
+            MistralForSequenceClassification,
+        )
     tokenizer = build_tokenizer()
     torch.manual_seed(0)
-    config = LlamaConfig(
+    config = kind(
         vocab_size=len(tokenizer),
         hidden_size=32,
         intermediate_size=48,
         num_hidden_layers=2,
         num_attention_heads=4,
+        num_key_value_heads=4,
         max_position_embeddings=256,
         num_labels=labels,
         pad_token_id=tokenizer.pad_token_id if pad else None,
         initializer_range=0.3,
     )
-    LlamaForSequenceClassification(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-def windowed(folder):
-    """Its attention is not the plain one, so its texts are padded."""
-    from transformers import MistralConfig, MistralForSequenceClassification
-
-    tokenizer = build_tokenizer()
-    torch.manual_seed(0)
-    config = MistralConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        sliding_window=16,
-        max_position_embeddings=256,
-        num_labels=1,
-        pad_token_id=None,
-        initializer_range=0.3,
-    )
-    MistralForSequenceClassification(config).save_pretrained(folder)
+    model(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -110,10 +100,8 @@ def scores(folder, conversations=CONVERSATIONS, **options):
 @pytest.mark.parametrize("batch_tokens", [1, 200, 10_000])
 def test_a_decoders_scores_are_the_pipelines(tmp_path, kind, batch_tokens):
     """The padding token ends every text here, as in many families: the score is read before it then."""
-    if kind == "windowed":
-        folder = windowed(tmp_path / "model")
-    else:
-        folder = decoder(tmp_path / "model", pad=kind == "padding-token")
+    window = 16 if kind == "windowed" else None
+    folder = decoder(tmp_path / "model", pad=kind == "padding-token", window=window)
     assert ScalarJudge.load(folder)._shares == (kind != "windowed")
     tokenizer = build_tokenizer()
     texts = [tokenizer.apply_chat_template(c, tokenize=False) for c in CONVERSATIONS]

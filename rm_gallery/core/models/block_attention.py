@@ -43,9 +43,13 @@ class Block:
         if like.dtype not in self._bias:
             count = self.queries[1] - self.queries[0]
             mask = torch.ones(count, count, dtype=torch.bool).tril() if self.mask is None else self.mask
-            blank = torch.zeros(mask.shape, dtype=like.dtype, device=like.device)
-            self._bias[like.dtype] = blank.masked_fill(~mask.to(like.device), -torch.inf)
+            self._bias[like.dtype] = additive(mask.to(like.device), like.dtype)
         return self._bias[like.dtype]
+
+
+def additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask to be added to weights: 0 where the key is seen, else -inf."""
+    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)
 
 
 def runs(places: Iterable[int]) -> list[Span]:
@@ -125,11 +129,18 @@ def _block(query: Tensor, key: Tensor, value: Tensor, block: Block, scale: float
         weights += block.bias(query)
         found = torch.matmul(weights.softmax(-1).view(groups, -1, key.size(2)), value[0])
         return found.view(*query.shape[:3], -1)  # values may be of another width
-    heads = query.size(1) // groups
+    return attend_plainly(query, key, value, block.mask, scale)
+
+
+def attend_plainly(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None
+) -> Tensor:
+    """PyTorch's own attention; `mask` is (queries, keys), None where each query sees the keys up to its own."""
+    heads = query.size(1) // key.size(1)
     if heads > 1:
         key, value = (x.repeat_interleave(heads, dim=1) for x in (key, value))
     return scaled_dot_product_attention(
-        query, key, value, attn_mask=block.mask, is_causal=block.mask is None, scale=scale
+        query, key, value, attn_mask=mask, is_causal=mask is None, scale=scale
     )
 
 

@@ -235,9 +235,8 @@ def _attend(
     odd = [name for name in _UNKNOWN if asked.get(name) is not None]
     if odd:
         raise NotImplementedError(f"attention with {', '.join(odd)}: `fits_forest` should have told")
-    if (
-        attention_mask is not None
-    ):  # transformers makes none for a name that it does not know: it is the model's own
+    # transformers makes none for a name that it does not know: it is the model's own
+    if attention_mask is not None:
         raise NotImplementedError("attention with a mask of the model's own: `fits_forest` cannot tell")
     query, key = query.to(value.dtype), key.to(value.dtype)  # rotation has made them wider under autocast
     if isinstance(forest_attended, ForestMask):

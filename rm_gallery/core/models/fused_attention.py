@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
-from torch.nn.functional import scaled_dot_product_attention
+
+from rm_gallery.core.models.block_attention import additive, attend_plainly
 
 logger = logging.getLogger("rm_gallery.models")
 
@@ -59,9 +60,7 @@ class ForestMask:
     def bias(self, dtype: torch.dtype) -> Tensor:
         """(queries, keys), to be added: 0 or -inf. Made once for all layers."""
         if dtype not in self._bias:
-            seen = self.dense()
-            blank = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
-            self._bias[dtype] = blank.masked_fill_(~seen, -torch.inf)
+            self._bias[dtype] = additive(self.dense(), dtype)
         return self._bias[dtype]
 
 
@@ -94,10 +93,7 @@ def _by_kernel(query: Tensor, key: Tensor, value: Tensor, mask: ForestMask, scal
 
 
 def _plainly(query: Tensor, key: Tensor, value: Tensor, mask: ForestMask, scale: float | None) -> Tensor:
-    heads = query.size(1) // key.size(1)
-    if heads > 1:
-        key, value = (x.repeat_interleave(heads, dim=1) for x in (key, value))
-    return scaled_dot_product_attention(query, key, value, attn_mask=mask.bias(query.dtype), scale=scale)
+    return attend_plainly(query, key, value, mask.bias(query.dtype), scale)
 
 
 @functools.cache

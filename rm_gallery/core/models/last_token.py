@@ -18,13 +18,11 @@ from transformers.modeling_layers import GenericForSequenceClassification
 from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 
 from rm_gallery.core.models.forest import encode_forest, fits_forest, plain_attention, plant
-from rm_gallery.core.models.prompts import token_lists
+from rm_gallery.core.models.prompts import sorted_once, token_lists
 from rm_gallery.core.models.tree import Tree
 from rm_gallery.core.models.weights import inner_model
 
 Tokens = tuple[int, ...]
-
-
 _CLOSE = 5e-2
 """How far the two ways may be apart in two short texts, in shares of the larger score: more than rounding to bfloat16."""
 
@@ -79,12 +77,11 @@ def read_at(text: Sequence[int], pad: int | None) -> Tokens:
 def score_texts(model: Any, texts: Sequence[Tokens]) -> Tensor:
     """What the head says of each of N texts: (N, labels)."""
     inner = inner_model(model)
-    ordered = sorted(set(texts))
-    place = {text: i for i, text in enumerate(ordered)}
+    ordered, places = sorted_once(texts)
     forest = plant(ordered, Tree(), device=inner.device)
     hidden = encode_forest(inner, forest)
     scores: Tensor = inner.score(hidden.index_select(0, forest.ends))
-    return scores.index_select(0, torch.tensor([place[text] for text in texts], device=scores.device))
+    return scores.index_select(0, torch.tensor(places, device=scores.device))
 
 
 def share_beginnings(model: Any) -> None:

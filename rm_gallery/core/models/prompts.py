@@ -51,10 +51,14 @@ def token_lists(ids: torch.Tensor, mask: torch.Tensor) -> list[tuple[int, ...]]:
 
 def distinct(ids: torch.Tensor, mask: torch.Tensor) -> tuple[list[tuple[int, ...]], list[int]]:
     """The distinct prompts of a padded batch (R, L), sorted, and which of them each of its R rows has."""
-    prompts = token_lists(ids, mask)
-    ordered = sorted(set(prompts))
-    place = {prompt: i for i, prompt in enumerate(ordered)}
-    return ordered, [place[prompt] for prompt in prompts]
+    return sorted_once(token_lists(ids, mask))
+
+
+def sorted_once(texts: Sequence[tuple[int, ...]]) -> tuple[list[tuple[int, ...]], list[int]]:
+    """The distinct texts, sorted, and which of them each is."""
+    ordered = sorted(set(texts))
+    place = {text: i for i, text in enumerate(ordered)}
+    return ordered, [place[text] for text in texts]
 
 
 def lay_out(prompts: Sequence[tuple[int, ...]], device: torch.device, *, stems: bool = True) -> Prompts:

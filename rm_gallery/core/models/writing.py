@@ -21,7 +21,7 @@ from transformers import DynamicCache, LogitsProcessorList, StoppingCriteria, St
 
 from rm_gallery.core.models.block_attention import Block, Span, runs
 from rm_gallery.core.models.forest import fits_forest, plant, read_tokens, spans_of
-from rm_gallery.core.models.prompts import lay_out
+from rm_gallery.core.models.prompts import lay_out, sorted_once
 from rm_gallery.core.models.shared_prefix import encode_prompts
 from rm_gallery.core.models.tree import Tree
 from rm_gallery.core.models.weights import inner_model
@@ -101,14 +101,13 @@ def _grow(
     **_: Any,
 ) -> torch.Tensor:
     """A decoding method for `generate`: (R, L) → (R, L + new)."""
-    ordered = sorted(set(prompts))
-    place = {prompt: i for i, prompt in enumerate(ordered)}
+    ordered, places = sorted_once(prompts)
     forest = plant(ordered, Tree(), device=input_ids.device)
     spans, lengths = spans_of(forest), [len(prompt) for prompt in ordered]
     cache = DynamicCache()
     hidden = read_tokens(model, forest.ids, forest.positions, forest.blocks, cache)[forest.ends]
     nodes = [_Node(i, ()) for i in range(len(ordered))]
-    where = [place[prompts[row]] for row in rows]  # the node of each row
+    where = [places[row] for row in rows]  # the node of each row
     head = inner_model(model).get_output_embeddings()
     pad = generation_config._pad_token_tensor  # as `generate`'s own methods read it
     going = torch.ones(len(rows), dtype=torch.bool, device=input_ids.device)

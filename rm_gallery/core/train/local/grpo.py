@@ -16,6 +16,7 @@ from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import split_tensor_dict
 
 from rm_gallery.core.evaluate.predictions import data_source
+from rm_gallery.core.models.prompts import sorted_once
 from rm_gallery.core.models.scoring import add_scoring
 from rm_gallery.core.models.weights import inner_model, store_for_autocast
 from rm_gallery.core.models.writing import write
@@ -150,8 +151,7 @@ class SharedPrefixGRPOTrainer(JudgeGRPOTrainer):
     ) -> tuple[list[list[int]], None]:
         if self.use_vllm:
             return super()._generate_single_turn(prompt_ids, images, fields, num_generations, **options)
-        prompts = sorted({tuple(ids) for ids in prompt_ids})
-        place = {prompt: i for i, prompt in enumerate(prompts)}
+        prompts, rows = sorted_once([tuple(ids) for ids in prompt_ids])
         with (
             self.timed("generate"),
             unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model,
@@ -159,7 +159,6 @@ class SharedPrefixGRPOTrainer(JudgeGRPOTrainer):
         ):
             was_training = model.training
             model.eval()
-            rows = [place[tuple(ids)] for ids in prompt_ids]
             written = write(model, prompts, rows, config=self.generation_config)
             model.train(was_training)
         return [self._until_end(row) for row in written], None
