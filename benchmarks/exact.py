@@ -34,7 +34,7 @@ from rm_gallery.core.models.weights import resolve_dtype
 RESULTS = Path(__file__).resolve().parent / "results" / "exact.json"
 # fmt: off
 SETTINGS = (
-    "steps", "exact_steps", "seeds", "task", "reward", "kl_coef", "shuffle", "advantage", "grid",
+    "steps", "exact_steps", "seeds", "task", "dimensions", "reward", "kl_coef", "shuffle", "advantage", "grid",
     "tune_prompts", "tune_seeds", "limit", "batch_size", "samples",
 )
 # fmt: on
@@ -53,6 +53,7 @@ def parsed() -> argparse.Namespace:
         help="of method exact; by default as many. The rate is constant: fewer are the beginning of more",
     )
     parser.add_argument("--task", default="pointwise")
+    parser.add_argument("--dimensions", nargs="+", help="labels of the rows to be scored, in place of --task")
     parser.add_argument("--instruction", help="replaces the task's own")
     parser.add_argument("--reward", default="auto", help="of single verdicts: GRPO knows no other")
     parser.add_argument("--kl-coef", type=float, default=0.001)

@@ -28,6 +28,13 @@ TUNED = 1000
 FIGURES = ("reward/mean", "accuracy", "kappa", "parse_rate")
 
 
+def task_of(arguments) -> dict[str, Any]:
+    """The task's keys in a training YAML; each of `--dimensions` counts alike."""
+    if arguments.dimensions is None:
+        return {"task": arguments.task}
+    return {"task": "multi_dimension", "dimensions": dict.fromkeys(arguments.dimensions, 1.0)}
+
+
 def settings_of(method: str, rate: float, seed: int, files: dict[str, Path], arguments) -> TrainConfig:
     """The training YAML; the two methods differ in nothing but what the method itself asks for."""
     steps, each = {
@@ -36,7 +43,7 @@ def settings_of(method: str, rate: float, seed: int, files: dict[str, Path], arg
     }[method]
     return check_config(
         {
-            "task": arguments.task,
+            **task_of(arguments),
             "method": method,
             "model": {"path": arguments.model, "dtype": arguments.dtype},
             "prompt": {"instruction": arguments.instruction},

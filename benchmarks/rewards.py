@@ -93,7 +93,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("runs/rewards"), help="where the runs go")
     parser.add_argument("--out", type=Path, default=RESULTS)
     # what `benchmarks/exact.py` asks beside
-    parser.set_defaults(task="pointwise", samples=2, shuffle="rows", advantage="group_std")
+    parser.set_defaults(task="pointwise", dimensions=None, samples=2, shuffle="rows", advantage="group_std")
     parser.set_defaults(grpo_eval_every=None, exact_eval_every=None, exact_steps=None, eval_batch_size=16)
     return parser.parse_args()
 

@@ -14,6 +14,7 @@ import argparse
 import shutil
 from pathlib import Path
 
+from exact_runs import task_of
 from methods_rows import write_lines
 
 from rm_gallery.core.data.rows import load_rows
@@ -37,6 +38,7 @@ def main() -> None:
     parser.add_argument("--val", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--task", default="pointwise")
+    parser.add_argument("--dimensions", nargs="+", help="labels of the rows to be scored, in place of --task")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--parsed", type=float, default=0.9)
     parser.add_argument("--rows", type=int, default=100, help="held-out rows that are asked")
@@ -53,7 +55,7 @@ def main() -> None:
     write_lines(asked, load_rows(given.val, given.rows))
     config = check_config(
         {
-            "task": given.task,
+            **task_of(given),
             "method": "sft",
             "model": {"path": given.model, "dtype": given.dtype},
             "data": {

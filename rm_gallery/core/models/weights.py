@@ -19,6 +19,7 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from rm_gallery.core.errors import ConfigError
+from rm_gallery.core.models.memory import keep_freed_memory
 
 _SIDE = 768
 """Of the matrices by which dtypes are compared: as wide as a small model's layers, and large enough for all threads."""
@@ -98,6 +99,8 @@ def load_model(
     Raises:
         ConfigError: there is none at `path`.
     """
+    if default_device().type == "cpu":
+        keep_freed_memory()
     path = _place(path)
     options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": trust_remote_code}
     if attention is not None:
