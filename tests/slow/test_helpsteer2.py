@@ -28,8 +28,8 @@ def rmg(*words: str) -> list[str]:
 
 
 def laptop_settings(recipe: Path) -> list[str]:
-    """The `--set`s that the recipe's own head gives for a laptop."""
-    line = next(
+    """The `--set`s that the recipe's own head gives for a laptop, of its last step."""
+    *_, line = (
         line for line in recipe.read_text(encoding="utf-8").splitlines() if "--set model.path" in line
     )
     words = shlex.split(line.removeprefix("#"))

@@ -19,7 +19,7 @@ stop() {
   exit 1
 }
 
-command -v rmg >/dev/null || stop "there is no command rmg: activate its environment, or pip install 'rm-gallery[train]'"
+command -v rmg >/dev/null || stop "there is no command rmg: activate its environment, or pip install -e '.[train]' in the checkout"
 for file in "$TRAIN_FILE" "$VAL_FILE"; do
   [[ -f $file ]] || stop "there is no file $file: make it with (cd $root && rmg data convert --config examples/train/bradley_terry/data_config.yaml), or name another by TRAIN_FILE and VAL_FILE"
 done

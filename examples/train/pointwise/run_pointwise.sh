@@ -20,7 +20,7 @@ stop() {
   exit 1
 }
 
-command -v rmg >/dev/null || stop "there is no command rmg: activate its environment, or pip install 'rm-gallery[verl]'"
+command -v rmg >/dev/null || stop "there is no command rmg: activate its environment, or pip install -e '.[verl]' in the checkout"
 for file in "$TRAIN_FILE" "$VAL_FILE"; do
   [[ -f $file ]] && continue
   if [[ -n $ADDRESS ]]; then # it may lie where only the cluster sees it

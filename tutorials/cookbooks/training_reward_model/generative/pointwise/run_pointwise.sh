@@ -21,7 +21,7 @@ stop() {
   exit 1
 }
 
-command -v rmg >/dev/null || stop "there is no command rmg: activate its environment, or pip install 'rm-gallery[verl]'"
+command -v rmg >/dev/null || stop "there is no command rmg: activate its environment, or pip install -e '.[verl]' in the checkout"
 [[ -f $CONFIG ]] || stop "there is no training YAML $CONFIG: name one by CONFIG"
 for file in "$TRAIN_FILE" "$VAL_FILE"; do
   [[ -f $file ]] && continue
