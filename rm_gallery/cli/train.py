@@ -75,7 +75,7 @@ def _local(loaded: TrainConfig, out: Path | None, *, resume: bool, dry_run: bool
 def _verl(loaded: TrainConfig, out: Path | None, *, resume: bool, dry_run: bool, address: str | None) -> None:
     from rm_gallery.core.train.progress import StepProgress
     from rm_gallery.core.train.run_folder import RunFolder
-    from rm_gallery.core.train.verl.launch import plan_verl, train_verl, write_resolved
+    from rm_gallery.core.train.verl.launch import check_rows_here, plan_verl, train_verl, write_resolved
     from rm_gallery.core.train.verl.process import printed
 
     def say(text: str) -> None:
@@ -84,6 +84,8 @@ def _verl(loaded: TrainConfig, out: Path | None, *, resume: bool, dry_run: bool,
     if dry_run:
         folder = out or Path()
         plan = plan_verl(loaded, (out or RunFolder.new_path(loaded)).absolute(), elsewhere=True)
+        for note in check_rows_here(plan):
+            say(note)
         typer.echo(printed(plan.words, plan.environment))
         say(f"verl's whole configuration: {write_resolved(plan, folder)}")
         return

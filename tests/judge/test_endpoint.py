@@ -408,3 +408,18 @@ def test_no_question_is_lost_or_asked_twice(texts):
         begins = {"bad": "failed", "nothing": "unparsable"}.get(text, "")
         assert answer.problem.startswith(begins)
         assert bool(answer.problem) == bool(begins)
+
+
+def test_one_answer_without_log_probabilities_fails_alone(judge):
+    """A server may leave them out of an answer that it filtered."""
+    reply = spread(_1=0.2, _2=0.8)
+    with Endpoint(answer=lambda body: reply) as endpoint:
+        weighs = endpoint._logprobs
+        endpoint._logprobs = lambda body, reply: (
+            None if body["messages"][-1]["content"] == "b" else weighs(body, reply)
+        )
+        answers = judge(endpoint).answer(
+            PointwiseTask(), asked("a", "b", "c"), mode="expected", max_new_tokens=9
+        )
+    assert answers[1].problem == "failed: it came without log-probabilities"
+    assert [answer.verdict for answer in answers] == [2, None, 2]

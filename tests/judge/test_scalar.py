@@ -170,3 +170,15 @@ def test_the_configuration_tells_a_scalar_model(tmp_path, tiny_model):
     assert not is_scalar_model(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
     assert not is_scalar_model(tmp_path)
+
+
+def test_a_conversation_that_the_template_refuses_fails_alone(tmp_path):
+    folder = decoder(tmp_path / "m")
+    template = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
+    file = folder / "chat_template.jinja"
+    file.write_text(template + file.read_text())
+    [failed, scored] = ScalarJudge.load(folder).score(
+        [[{"role": "system", "content": "s"}, *CONVERSATIONS[0]], CONVERSATIONS[0]]
+    )
+    assert failed.problem.startswith("failed: the chat template refuses the conversation: no system turn")
+    assert scored.score is not None

@@ -222,3 +222,20 @@ def test_the_service_scores_and_writes_as_on_transformers(judges, steps):
     for ours, reference in zip(found[0][0], found[1][0], strict=True):
         assert ours["verdict"] == reference["verdict"]
         assert ours["probabilities"] == pytest.approx(reference["probabilities"], abs=1e-4)
+
+
+def test_after_an_error_that_the_engine_survives_the_next_questions_are_answered(judges, monkeypatch):
+    judge, failed = judges[0], []
+    engine = judge._continuous._engine
+    step = engine.step
+
+    def fails_once():
+        if not failed:
+            failed.append(True)
+            raise RuntimeError("once")
+        return step()
+
+    monkeypatch.setattr(engine, "step", fails_once)
+    with pytest.raises(RuntimeError, match="once"):
+        judge.generate(ASKED[:2], max_new_tokens=8)
+    assert len(judge.generate(ASKED[:2], max_new_tokens=8)) == 2

@@ -8,6 +8,7 @@ import pytest
 
 from rm_gallery.core.errors import ConfigError, MissingDependency
 from rm_gallery.core.models import packaged
+from rm_gallery.core.models.fingerprint import model_fingerprint
 from tests.tiny import build_encoder
 
 
@@ -75,3 +76,13 @@ def test_the_command_says_what_to_do_with_an_encoder(tmp_path):
     shown = CliRunner().invoke(app, ["models", "list"]).output
     assert "all-minilm-l6-v2       Apache-2.0 (its package: MIT)" in shown
     assert "smollm2-135m-instruct" in shown
+
+
+def test_the_home_folder_is_found_in_a_fingerprint(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "judge").mkdir()
+    (tmp_path / "judge" / "model.safetensors").write_bytes(b"1")
+    before = model_fingerprint("~/judge")
+    assert before == model_fingerprint(tmp_path / "judge")
+    (tmp_path / "judge" / "model.safetensors").write_bytes(b"22")
+    assert model_fingerprint("~/judge") != before

@@ -6,7 +6,15 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.models import scoring
@@ -44,6 +52,16 @@ def model(kind: str = "llama"):
     else:
         built = LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=True, attention_dropout=0.0))
     with torch.no_grad():  # the default initialisation is so small that errors would hide
+        for parameter in built.parameters():
+            parameter.normal_(0, 0.2)
+    return built.eval()
+
+
+def windowed():
+    """A model whose tokens see four before them."""
+    torch.manual_seed(0)
+    built = MistralForCausalLM(MistralConfig(**SIZES, sliding_window=4))
+    with torch.no_grad():
         for parameter in built.parameters():
             parameter.normal_(0, 0.2)
     return built.eval()
@@ -246,3 +264,10 @@ def test_gradients_are_the_same_bits_with_several_threads(way):
     for _ in range(5):
         again = gradients(net, shared(net, *data).log_probs.sum())
         assert all(torch.equal(gradient, again[name]) for name, gradient in first.items())
+
+
+def test_behind_a_common_beginning_a_window_sees_as_much():
+    """Prompts of unequal length have padding behind what they share, which a window would count."""
+    net = windowed()
+    data = batch([(20, [3, 2]), (27, [4]), (23, [2, 5]), (30, [3])], seed=1, stem=18)
+    torch.testing.assert_close(shared(net, *data).log_probs, plain(net, *data), atol=2e-5, rtol=1e-5)

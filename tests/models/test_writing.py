@@ -6,11 +6,17 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import (
+    GenerationConfig,
+    GraniteConfig,
+    GraniteForCausalLM,
+    LogitsProcessor,
+    LogitsProcessorList,
+)
 
 from rm_gallery.core.models import writing
 from rm_gallery.core.models.writing import write
-from tests.models.test_scoring import VOCABULARY, model
+from tests.models.test_scoring import SIZES, VOCABULARY, model, windowed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -113,3 +119,28 @@ def test_samples_that_agree_so_far_are_computed_once():
     assert len(found) == 16
     assert len(found[0]) == LIMIT
     assert read == [5] + [2] * (LIMIT - 1)
+
+
+def test_a_model_that_scales_its_logits_is_drawn_from_as_it_is():
+    """Granite divides them behind its head; the head alone is another temperature."""
+    torch.manual_seed(0)
+    net = GraniteForCausalLM(GraniteConfig(**SIZES, logits_scaling=8.0)).eval()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.normal_(0, 0.5)
+    prompts, rows, asked = [(5, 6, 7), (8, 9)], [0, 1] * 8, config(True, ends=[VOCABULARY + 1])
+    torch.manual_seed(1)
+    expected = plain(net, prompts, rows, asked, [])
+    torch.manual_seed(1)
+    assert write(net, prompts, rows, config=asked) == expected
+
+
+def test_behind_a_common_beginning_a_window_sees_as_much(monkeypatch):
+    """Prompts of unequal length have padding behind what they share, which a window would count."""
+    net, stem = windowed(), list(range(20, 40))
+    prompts = [(*stem, 5, 6, 7), (*stem, *range(1, 12)), (*stem, *range(9, 15))]
+    rows, asked = [0, 1, 2], config(False, ends=[VOCABULARY + 1])
+    expected = plain(net, prompts, rows, asked, [])
+    assert write(net, prompts, rows, config=asked) == expected
+    monkeypatch.setattr(writing, "may_share_stems", lambda _: True)
+    assert write(net, prompts, rows, config=asked) != expected, "or this would show nothing"

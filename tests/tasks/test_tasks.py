@@ -275,3 +275,9 @@ def test_a_label_that_is_not_there_is_named_with_those_that_are():
             task.truth(row)
     with pytest.raises(DataError, match="a pair of responses, for the task pairwise"):
         PointwiseTask().truth(pair().to_row())
+
+
+def test_a_column_of_nulls_does_not_hide_the_labels():
+    """As in a table of rows of two shapes."""
+    row = {**sample().to_row(), **dict.fromkeys(LABELS)}
+    assert MultiDimensionTask().truth(row) == MultiDimensionTask().truth(sample().to_row())

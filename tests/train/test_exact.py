@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from rm_gallery.core.tasks import PointwiseTask
 from rm_gallery.core.tasks.saved import load_saved_task
 from rm_gallery.core.train.config import check_config
 from rm_gallery.core.train.local import check_rows, train_local
-from rm_gallery.core.train.local.exact import ExactJob, check_model
+from rm_gallery.core.train.local.exact import ExactJob, ExactTrainer, check_model
 from rm_gallery.core.train.run_folder import RunFolder
 from tests.train.exact_parts import settings_for
 from tests.train.scalar_runs import assert_resumes, records
@@ -342,3 +344,34 @@ def test_grpo_refuses_a_reward_of_distributions(tmp_path, name) -> None:
         check_config(settings)
     settings["method"] = "sft"  # which pays no reward, and is measured by it
     check_config(settings)
+
+
+def by_source(predicted: int, true: int, data_source: str) -> float:
+    return float(predicted == true) if data_source == "trusted" else 0.5
+
+
+def test_a_reward_by_the_rows_source_is_refused(tmp_path) -> None:
+    """One table of rewards serves all rows, and would ask it about none of their sources."""
+    settings = settings_for(tmp_path / "no-model", tmp_path, reward={"name": f"{__name__}:by_source"})
+    with pytest.raises(ConfigError, match="asks for the row's data_source"):
+        check_rows(check_config(settings))
+
+
+def test_figures_are_gathered_in_one_order_in_all_processes() -> None:
+    """Those of answers without a verdict come in another one (`Objective.none`)."""
+    gathered = []
+
+    def compute(*names: str) -> None:
+        figures = {name: torch.tensor(float(len(name))) for name in names}
+        gather = SimpleNamespace(gather=lambda values: (gathered.append(values.tolist()), values)[1])
+        trainer = SimpleNamespace(
+            _loss=lambda model, inputs: (torch.tensor(0.0), figures),
+            accelerator=gather,
+            _figures=defaultdict(list),
+        )
+        ExactTrainer.compute_loss(trainer, None, None)
+        assert dict(trainer._figures) == {name: [float(len(name))] for name in names}
+
+    compute("reward", "entropy", "mae", "kl")
+    compute("reward", "mae", "kl", "entropy")
+    assert gathered[0] == gathered[1]

@@ -20,6 +20,7 @@ from rm_gallery.core.data.samples import Message, Sample
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.train.config import check_config
 from rm_gallery.core.train.local import train_local
+from rm_gallery.core.train.run_folder import RunFolder
 from tests.grpo_loss import grpo_loss
 from tests.train.scalar_runs import assert_resumes, assert_same_run, records
 
@@ -336,3 +337,64 @@ def test_resume_with_another_configuration_names_the_keys(settings, tmp_path):
     settings["train"]["learning_rate"] = 0.5
     with pytest.raises(ConfigError, match=r"train\.learning_rate"):
         train_local(check_config(settings), path=tmp_path / "run", resume=True)
+
+
+def test_a_new_run_does_not_start_from_what_an_ended_one_had_merged(settings, tmp_path):
+    """A run that ended before its first checkpoint leaves the merged start, and its folder may be used again."""
+    from rm_gallery.core.models.weights import load_model
+
+    settings["model"]["lora"] = {"rank": 4, "alpha": 64}
+    settings |= {"method": "sft"}
+    settings["rollout"]["max_response_length"] = 20
+    settings["train"] |= {"learning_rate": 1e-2, "max_steps": 1}
+    first = train_local(check_config(settings), path=tmp_path / "first").run
+    other = tmp_path / "run" / "start"
+    shutil.copytree(settings["model"]["path"], other)
+    settings["model"]["path"] = str(first.latest)
+    settings["train"]["learning_rate"] = 1e-12
+    second = train_local(check_config(settings), path=other.parent).run
+    learnt, kept = (load_model(run.latest).state_dict() for run in (first, second))
+    for name, weight in learnt.items():
+        torch.testing.assert_close(kept[name], weight, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_a_run_computes_in_one_dtype_whatever_is_faster_later(settings, tmp_path, monkeypatch):
+    from rm_gallery.core.train.local import engine
+
+    settings["model"]["dtype"] = "auto"
+    settings["train"] |= {"max_steps": 2, "save_every": 1}
+    monkeypatch.setattr(engine, "resolve_dtype", lambda _: torch.bfloat16)
+    run = train_local(check_config(settings), path=tmp_path / "run").run
+    monkeypatch.setattr(engine, "resolve_dtype", lambda _: torch.float32)
+    assert engine._with_one_dtype(check_config(settings), run).model.dtype == "bfloat16"
+    train_local(check_config(settings), path=tmp_path / "run", resume=True)
+
+
+def test_a_run_from_before_a_key_goes_on(settings, tmp_path):
+    """What was not there had the value that it has by default."""
+    settings["train"] |= {"max_steps": 2, "save_every": 1}
+    run = train_local(check_config(settings), path=tmp_path / "run").run
+    file = run.path / "config.yaml"
+    values = yaml.safe_load(file.read_text())
+    del values["train"]["micro_batch_tokens"], values["rollout"]["eval_batch_size"]
+    file.write_text(yaml.safe_dump(values))
+    assert RunFolder.find(check_config(settings), run.path).path == run.path
+    broken = tmp_path / "runs" / "broken"
+    broken.mkdir(parents=True)
+    (broken / "config.yaml").write_text("")
+    with pytest.raises(ConfigError, match="was started with another"):
+        RunFolder.find(check_config(settings))
+
+
+def test_a_prompt_leaves_the_context_room_for_a_verdict(settings, tiny_model, tmp_path):
+    folder = tmp_path / "short"
+    shutil.copytree(tiny_model, folder)
+    values = json.loads((folder / "config.json").read_text())
+    rows = [json.loads(line) for line in Path(settings["data"]["train"]).read_text().splitlines()]
+    rows[3]["input"][0]["content"] = "long " * 100
+    Path(settings["data"]["train"]).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "config.json").write_text(json.dumps({**values, "max_position_embeddings": 400}))
+    settings["model"]["path"], settings["train"]["max_steps"] = str(folder), 1
+    result = train_local(check_config(settings))
+    assert (result.train_rows, result.overlong) == (23, 1)
+    assert "context of 400 less 17 for the answer" in " ".join(result.notes)

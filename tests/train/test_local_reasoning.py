@@ -15,7 +15,7 @@ from rm_gallery.core.judge import LocalJudge
 from rm_gallery.core.tasks import PointwiseTask
 from rm_gallery.core.templates.base import after_reasoning
 from rm_gallery.core.train.config import check_config
-from rm_gallery.core.train.local.answers import with_reasoning, written
+from rm_gallery.core.train.local.answers import reasoning_of, with_reasoning, written
 from rm_gallery.core.train.local.grpo import RewardFunction
 from rm_gallery.core.train.rows import build_examples
 from tests.tiny import CHAT_TEMPLATE, build_tokenizer
@@ -239,3 +239,8 @@ def test_verls_check_of_the_rows_knows_the_dimensions(tmp_path):
     file.write_text("".join(json.dumps(each) + "\n" for each in rows))
     made = build(BaseTrainDataset, file, task="multi_dimension", dimensions={"clarity": 1})
     assert made[0]["reward_model"]["ground_truth"] == {"clarity": 1}
+
+
+def test_the_older_shapes_metadata_has_the_reasoning():
+    assert reasoning_of({"metadata": json.dumps({"why": " so "})}, "why") == "so"
+    assert reasoning_of({"metadata": None}, "why") == ""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given
@@ -209,3 +212,30 @@ def test_a_label_with_a_typo_is_known_before_there_is_a_model(settings, tmp_path
     for start in (train_local, check_rows):
         with pytest.raises(DataError, match=r"'verbossity'; .*Did you mean 'verbosity'\?"):
             start(check_config(settings))
+
+
+def test_training_goes_on_from_adapters_of_several_labels(settings, tmp_path):
+    settings["model"]["lora"] = {"rank": 4, "alpha": 8}
+    settings["train"]["max_steps"] = 2
+    first = train_local(check_config(settings), path=tmp_path / "first").run
+    settings["model"]["path"] = str(first.latest)
+    settings["train"]["learning_rate"] = 1e-12
+    second = train_local(check_config(settings), path=tmp_path / "second").run
+    before, after = records(first.path, "val")[-1], records(second.path, "val")[0]
+    assert after["mae/helpfulness"] == pytest.approx(before["mae/helpfulness"], abs=1e-5)
+
+
+def test_a_label_that_is_not_a_number_is_none(settings, tmp_path):
+    """Parquet of pandas has NaN where a label is missing."""
+    rows = load_rows(settings["data"]["train"])
+    for i, row in enumerate(rows):
+        row["output"]["label"] = {
+            name: math.nan if i < 7 else float(value) for name, value in row["output"]["label"].items()
+        }
+    rows = [{name: value for name, value in row.items() if name not in WEIGHTS} for row in rows]
+    settings["data"]["train"] = str(tmp_path / "nan.parquet")
+    pq.write_table(pa.Table.from_pylist(rows), settings["data"]["train"])
+    settings["train"]["max_steps"] = 2
+    result = train_local(check_config(settings))
+    assert result.train_rows == 53
+    assert all(math.isfinite(line["loss"]) for line in records(result.run.path, "train"))

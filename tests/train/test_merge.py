@@ -12,6 +12,7 @@ from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.models.weights import load_model
 from rm_gallery.core.tasks import get_task
 from rm_gallery.core.tasks.saved import CARD, load_saved_task, save_task
+from rm_gallery.core.train import merge
 from rm_gallery.core.train.merge import merge_checkpoint
 from tests.tiny import build_tokenizer
 
@@ -121,3 +122,16 @@ def test_the_card_may_lie_beside_the_checkpoint(adapters: Path, tmp_path: Path):
     assert (
         load_saved_task(merge_checkpoint(adapters.parent / "global_step_4", tmp_path / "merged")) is not None
     )
+
+
+def test_a_merger_that_is_killed_in_silence_is_reported(tmp_path: Path, monkeypatch):
+    folder = tmp_path / "actor"
+    folder.mkdir()
+    (folder / merge.SHARDS).write_text("{}")
+    silent = tmp_path / "python"
+    silent.write_text("#!/bin/sh\nexit 137\n")
+    silent.chmod(0o755)
+    monkeypatch.setattr(merge.sys, "executable", str(silent))
+    monkeypatch.setattr("rm_gallery.core.models.require.require", lambda *_: None)
+    with pytest.raises(ConfigError, match="exit status 137"):
+        merge_checkpoint(folder, tmp_path / "out")

@@ -243,3 +243,26 @@ def test_the_real_pairs(shared_data, tmp_path):
     pairs, _ = read_pairs(write(tmp_path / "pairs.jsonl", rows), KEEP)
     assert len(pairs) == len(forward) > 1000
     assert sum(made.tied for made in pairs) == sum(row["preferred"] == "tie" for row in forward.values())
+
+
+def test_a_strength_need_not_be_whole(tmp_path):
+    rows = [pair(1, a, f"not {a}", a).to_row() for a in "abc"]
+    for row, strength in zip(rows, (0.5, 1.5, 2.0), strict=True):
+        row["preference_strength"] = strength
+    margins = BradleyTerrySection(margin="strength")
+    assert [made.strength for made in read_pairs(write(tmp_path / "p.jsonl", rows), margins)[0]] == [
+        0.5,
+        1.5,
+        2,
+    ]
+    rows[1]["preference_strength"] = "slightly"
+    with pytest.raises(DataError, match="`preference_strength` is 'slightly', expected a number"):
+        read_pairs(write(tmp_path / "p.jsonl", rows), margins)
+
+
+def test_the_older_shapes_metadata_has_the_preference(tmp_path):
+    row = pair(2).to_row()
+    del row["preferred"], row["preference_strength"]
+    row["metadata"] = json.dumps(row["metadata"])
+    [made] = read_pairs(write(tmp_path / "p.jsonl", [row]), KEEP)[0]
+    assert (made.chosen, made.strength) == ("right", 2)

@@ -85,7 +85,17 @@ def test_what_sft_trains_is_a_reasoning_and_one_of_its_verdicts(merges, template
 @pytest.mark.parametrize("template", TEMPLATES)
 @pytest.mark.parametrize("merges", MERGES)
 @pytest.mark.parametrize(
-    "end", ["</think>", "</think>\n", "</think>\n\n\n", "</Think> ", "</think><", "</think>.", "</think>\n<"]
+    "end",
+    [
+        "</think>",
+        "</think>\n",
+        "</think>\n\n\n",
+        "</Think> ",
+        "</think><",
+        "</think>.",
+        "</think>\n<",
+        "İ</think>",
+    ],
 )
 def test_every_verdict_is_read_behind_whatever_ends_the_reasoning(merges, template, task, end):
     asked = reasoner_of(merges, template, task)
@@ -224,6 +234,26 @@ def test_later_updates_of_a_step_know_what_was_written_with_which_weights(starte
         assert torch.equal(now, second[0]["old"]) != moved
     shares = trainer._loss(trainer.model, second[0])[1]
     assert shares["clip_ratio/region_mean"] > 0
+
+
+def test_old_log_probabilities_are_those_of_the_whole_adapter(started, tmp_path):
+    """Dropout would draw numbers that a run which goes on does not draw again, and ratios would not be 1."""
+    settings = thinking(
+        started,
+        tmp_path,
+        train={"mini_batch_size": 4},
+        model={"lora": {"rank": 4, "alpha": 64, "dropout": 0.5}},
+    )
+    trainer = shaken(a_trainer(settings, tmp_path / "run"), by=0.1)
+    trainer.model.train()
+    rows = [trainer.train_dataset[i] for i in range(8)]
+    batches = iter([trainer.data_collator(rows[:4]), trainer.data_collator(rows[4:])])
+    trainer.get_batch_samples(batches, 1, torch.device("cpu"))
+    [second], _ = trainer.get_batch_samples(batches, 1, torch.device("cpu"))
+    assert trainer.model.training
+    trainer.model.eval()
+    with torch.no_grad():
+        assert torch.equal(trainer.model(asked=second["asked"]).tokens, second["old"])
 
 
 def test_training_counts_what_the_judge_earns_at_use(started, tmp_path):

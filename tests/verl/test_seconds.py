@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from rm_gallery.core.data.rows import load_rows
@@ -46,6 +48,22 @@ def test_a_key_that_verl_does_not_have_is_refused_before_anything_starts(plan):
     wrong = plan.config.model_copy(update={"verl": {**plan.config.verl, "trainer.n_gpu": 1}})
     with pytest.raises(ConfigError, match=r"trainer\.n_gpus_per_node"):
         plan_verl(wrong, plan.run)
+
+
+def test_a_dry_run_reads_the_rows_that_are_here(plan, dataset):
+    from rm_gallery.core.train.verl.launch import check_rows_here
+
+    assert any(note.startswith(f"{dataset.overlong} of ") for note in check_rows_here(plan))
+
+
+def test_of_rows_that_only_the_cluster_has_it_says_so(plan, tmp_path):
+    from rm_gallery.core.train.verl.launch import check_rows_here
+
+    there = plan.config.data.model_copy(update={"train": tmp_path / "there.parquet"})
+    plan = replace(plan, config=plan.config.model_copy(update={"data": there}))
+    assert check_rows_here(plan) == [
+        f"the rows were not read, for this is not on this machine: {tmp_path / 'there.parquet'}"
+    ]
 
 
 def test_the_loader_gives_our_order_of_prompts(plan, dataset, tokenizer):

@@ -8,6 +8,7 @@ A row is what stands in an exported file (`to_row`), and `from_row` reads it bac
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
@@ -65,7 +66,7 @@ class Sample:
             unique_id=str(row.get("unique_id") or ""),
             data_source=str(row.get("data_source") or "unknown"),
             task_category=str(row.get("task_category") or "general"),
-            metadata=_metadata(row),
+            metadata=metadata_of(row),
         )
 
 
@@ -81,7 +82,7 @@ class Pair:
     response_a: str
     response_b: str
     preferred: Preferred
-    strength: int = 0
+    strength: float = 0
     unique_id: str = ""
     data_source: str = "unknown"
     task_category: str = "general"
@@ -118,17 +119,19 @@ class Pair:
         outputs = _outputs(row)
         if len(outputs) != 2:
             raise DataError(f"{row_name(row)}: a pair needs two responses in `output`, found {len(outputs)}")
-        metadata = _metadata(row)
+        metadata = metadata_of(row)
         preferred = row.get("preferred", metadata.get("preferred"))
         if preferred not in _OTHER:
             raise DataError(f"{row_name(row)}: `preferred` is {preferred!r}, expected 'A', 'B' or 'tie'")
-        strength = row.get("preference_strength", metadata.get("preference_strength", 0))
+        strength = row.get("preference_strength", metadata.get("preference_strength", 0)) or 0
+        if isinstance(strength, bool) or not isinstance(strength, int | float) or math.isinf(strength):
+            raise DataError(f"{row_name(row)}: `preference_strength` is {strength!r}, expected a number")
         return cls(
             input=conversation(row),
             response_a=outputs[0]["content"],
             response_b=outputs[1]["content"],
             preferred=cast(Preferred, preferred),
-            strength=int(strength or 0),
+            strength=0 if math.isnan(strength) else int(strength) if strength == int(strength) else strength,
             unique_id=str(row.get("unique_id") or ""),
             data_source=str(row.get("data_source") or "unknown"),
             task_category=str(row.get("task_category") or "general"),
@@ -175,9 +178,11 @@ def decoded(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else value
 
 
-def _metadata(row: Row) -> dict[str, Any]:
+def metadata_of(row: Row) -> dict[str, Any]:
     """`metadata` without its nulls: Parquet gives every row every key."""
-    metadata = decoded(row.get("metadata")) or {}
+    metadata = decoded(row.get("metadata"))
+    if not isinstance(metadata, Mapping):
+        return {}
     return {key: value for key, value in metadata.items() if value is not None}
 
 

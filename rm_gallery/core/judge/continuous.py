@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 from collections.abc import Sequence
@@ -67,13 +68,16 @@ class Continuous:
         try:
             outputs = self._engine.step()
         except Exception as error:  # noqa: BLE001 - handed to whoever waits; an engine that died says so again
+            given_up = list(self._open)
             for output in self._open.values():
                 output.set_exception(error)
             self._open.clear()
+            with contextlib.suppress(Exception):  # of an engine that goes on; one that died has nothing open
+                self._engine.abort_request(given_up)
             return
         for output in outputs:
-            if output.finished:
-                self._open.pop(output.request_id).set_result(output)
+            if output.finished and (waiting := self._open.pop(output.request_id, None)):
+                waiting.set_result(output)
 
     def _add(self, request: _Request) -> None:
         name = str(next(self._numbers))

@@ -44,6 +44,7 @@ class EndpointJudge:
         if model.is_local:
             raise ConfigError(f"{model.model} is loaded in this process: LocalJudge asks it")
         self.model = model
+        self._weighs = False  # until an answer has had log-probabilities
         self.top_logprobs = top_logprobs
         self.temperature = temperature
         self._one_by_one = False  # the endpoint gives one sample a request, whatever it is asked
@@ -129,11 +130,14 @@ class EndpointJudge:
                 raise ConfigError(f"{error}; modes greedy and vote do without log-probabilities") from error
             raise
         [tokens, *_] = response.logprobs
+        if tokens is None and self._weighs:
+            return Answer(text=response.text, problem=f"{FAILED}: it came without log-probabilities")
         if tokens is None:
             raise ConfigError(
                 f"{self.model.base_url} gives no log-probabilities for {self.model.model}, which mode expected is "
                 f"read from: use greedy or vote"
             )
+        self._weighs = True
         try:
             return replace(weigh(task, verdict_log_probs(task, tokens)), text=response.text)
         except InvalidVerdict as error:

@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jinja2
+
 from rm_gallery.core.data.samples import Message, conversation_text
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.judge.answer import FAILED, Answer, Conversation
@@ -170,7 +172,11 @@ class ScalarJudge:
                     problem=f"{FAILED}: the conversation does not end with an assistant's response"
                 )
                 continue
-            encoded[i] = self.encode(conversation)
+            try:
+                encoded[i] = self.encode(conversation)
+            except jinja2.TemplateError as error:
+                answers[i] = Answer(problem=f"{FAILED}: the chat template refuses the conversation: {error}")
+                continue
             length = len(encoded[i]["input_ids"])
             if self.context is not None and length > self.context:
                 answers[i] = overlong(length, 0, self.context)

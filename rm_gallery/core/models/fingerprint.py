@@ -11,7 +11,7 @@ _WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".json", ".jinja", ".model",
 
 def model_fingerprint(path: str | os.PathLike[str]) -> str:
     """A digest of the path, and of each file's size and time of change."""
-    folder = Path(path)
+    folder = Path(path).expanduser()
     files = sorted(folder.iterdir()) if folder.is_dir() else [folder] if folder.is_file() else []
     seen = [
         (file.name, file.stat().st_size, file.stat().st_mtime_ns)

@@ -147,14 +147,20 @@ def fits_forest(model: Any, training: bool | None = None) -> bool:
 def plain_attention(kind: Any, config: Any, training: bool) -> bool:
     """As `fits_forest`, of a class of models and a configuration."""
     config = config.get_text_config()
-    kinds = getattr(config, "layer_types", None)
     causal = getattr(config, "is_causal", True)  # transformers lets a decoder read from both ends
-    windowed = (
-        set(kinds) != {"full_attention"} if kinds else getattr(config, "sliding_window", None) is not None
-    )
     softcap = getattr(config, "attn_logit_softcapping", None) is not None
     drops = training and getattr(config, "attention_dropout", 0.0) > 0
-    return causal and bool(kind._supports_attention_backend) and not windowed and not softcap and not drops
+    plain = bool(kind._supports_attention_backend) and not windowed(config)
+    return causal and plain and not softcap and not drops
+
+
+def windowed(config: Any) -> bool:
+    """Whether a layer does not see all that stands before a token."""
+    config = config.get_text_config()
+    kinds = getattr(config, "layer_types", None)
+    if kinds:
+        return set(kinds) != {"full_attention"}
+    return getattr(config, "sliding_window", None) is not None
 
 
 def encode_forest(model: Any, forest: Forest, cache: Any = None) -> torch.Tensor:

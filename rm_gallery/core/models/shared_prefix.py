@@ -17,8 +17,15 @@ from typing import Any
 
 import torch
 
+from rm_gallery.core.models.forest import windowed
 from rm_gallery.core.models.prompts import Prompts, lay_out
 from rm_gallery.core.models.weights import inner_model
+
+
+def may_share_stems(model: Any) -> bool:
+    """Behind a stem there is padding, and a sliding window counts the cache's columns, padding too: tokens would see less
+    of the stem than of a text without it."""
+    return not windowed(inner_model(model).config)
 
 
 def encode_prompts(model: Any, prompts: Prompts, rows: torch.Tensor) -> tuple[Any, torch.Tensor]:
@@ -63,7 +70,7 @@ def read_padded(
     """(hidden states where the N real completion tokens are predicted (N, D), these tokens (N,), which of them stands
     where (R, K), -1 where there is none)."""
     device = completion_ids.device
-    laid, rows = lay_out(prompts, device), rows.to(device)
+    laid, rows = lay_out(prompts, device, stems=may_share_stems(model)), rows.to(device)
     cache, last = encode_prompts(model, laid, rows)
     hidden = last.unsqueeze(1)
     if completion_ids.size(1) > 1:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.models.memory import keep_freed_memory
@@ -121,6 +121,22 @@ def load_model(
             return whole.from_pretrained(path, **options)
     except (OSError, ValueError) as error:
         raise ConfigError(_not_found("model", path, error)) from None
+
+
+def load_configuration(path: str | Path, *, trust_remote_code: bool = False) -> Any:
+    """A model's configuration; of adapters that of their base. Raises `ConfigError` where there is none."""
+    folder = Path(path).expanduser()
+    try:
+        with quiet_transformers():
+            if (folder / "adapter_config.json").is_file():
+                from peft import PeftConfig
+
+                path = str(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path)
+            elif folder.is_dir():
+                path = str(folder)
+            return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"no model could be loaded from {path}: {error}") from None
 
 
 def inner_model(model: Any) -> Any:

@@ -22,7 +22,8 @@ from transformers import DynamicCache, LogitsProcessorList, StoppingCriteria, St
 from rm_gallery.core.models.block_attention import Block, Span, runs
 from rm_gallery.core.models.forest import fits_forest, plant, read_tokens, spans_of
 from rm_gallery.core.models.prompts import lay_out, sorted_once
-from rm_gallery.core.models.shared_prefix import encode_prompts
+from rm_gallery.core.models.scoring import logit_transforms
+from rm_gallery.core.models.shared_prefix import encode_prompts, may_share_stems
 from rm_gallery.core.models.tree import Tree
 from rm_gallery.core.models.weights import inner_model
 
@@ -31,7 +32,8 @@ Tokens = tuple[int, ...]
 
 def grows(model: Any) -> bool:
     """Whether the samples of a prompt cost what they differ in, and not each as much as one of another prompt."""
-    return inner_model(model).device.type == "cpu" and fits_forest(model)
+    inner = inner_model(model)  # its head alone is asked, and not what it makes of the logits
+    return inner.device.type == "cpu" and fits_forest(model) and not logit_transforms(inner)
 
 
 def write(
@@ -50,7 +52,8 @@ def write(
     """
     device = model.device
     tree = grows(model)
-    laid, index = lay_out(prompts, device, stems=not tree), torch.tensor(rows, device=device)
+    stems = not tree and may_share_stems(model)
+    laid, index = lay_out(prompts, device, stems=stems), torch.tensor(rows, device=device)
     asked = {
         "input_ids": laid.ids[index],
         "attention_mask": laid.mask[index],

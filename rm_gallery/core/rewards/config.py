@@ -55,6 +55,11 @@ class RewardConfig(BaseModel):
         """Whether it scores a distribution, and a single verdict only as one that is certain of it."""
         return self.name in RULES
 
+    @property
+    def by_source(self) -> bool:
+        """Whether it is one's own that is told the row's `data_source`."""
+        return ":" in self.name and _wants_source(load_object(self.name))
+
     def score(self, ranked: Sequence[Any], probabilities: Sequence[float], true: Any) -> float:
         """What a distribution over the verdicts `ranked` earns from a scoring rule; it need not sum to 1."""
         return score(RULES[self.name], ranked, probabilities, true)
@@ -140,11 +145,15 @@ def load_object(reference: str) -> Any:
     return getattr(module, attribute)
 
 
-def _checked(function: Any, name: str) -> RewardFunction:
+def _wants_source(function: Any) -> bool:
     try:
-        told = "data_source" in inspect.signature(function).parameters
+        return "data_source" in inspect.signature(function).parameters
     except (TypeError, ValueError):  # some built-in functions have no signature
-        told = False
+        return False
+
+
+def _checked(function: Any, name: str) -> RewardFunction:
+    told = _wants_source(function)
 
     def reward(predicted: Any, true: Any, data_source: str = "unknown") -> float:
         value = function(predicted, true, **({"data_source": data_source} if told else {}))

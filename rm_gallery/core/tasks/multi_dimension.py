@@ -151,11 +151,12 @@ class MultiDimensionTask(Task[Scores]):
 
     def truth(self, row: Row) -> Scores:
         labels = Sample.from_row(row).labels
-        for name in self.dimensions:
-            if row.get(name, labels.get(name)) is None:
+        found = {name: labels.get(name) if row.get(name) is None else row[name] for name in self.dimensions}
+        for name, value in found.items():
+            if value is None:
                 raise DataError(f"{row_name(row)}: {no_label(name, labels, row)}")
         try:
-            return self.check_truth({name: row.get(name, labels.get(name)) for name in self.dimensions})
+            return self.check_truth(found)
         except DataError as error:
             raise DataError(f"{row_name(row)}: {error}") from None
 

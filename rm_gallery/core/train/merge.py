@@ -75,8 +75,9 @@ def _merge_shards(source: Path, part: Path) -> None:
         [sys.executable, "-m", "verl.model_merger", *words], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1]
-        raise ConfigError(f"{source} could not be merged, is it complete? verl says: {last}")
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        last = f"verl says: {said[-1]}" if said else f"verl ended with exit status {done.returncode}"
+        raise ConfigError(f"{source} could not be merged, is it complete? {last}")
     adapter = part / "lora_adapter"
     if adapter.is_dir():
         base = part.with_name("base")

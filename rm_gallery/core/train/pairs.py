@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rm_gallery.core.data.rows import load_rows
-from rm_gallery.core.data.samples import Message, Pair, Sample, response_count, row_name
+from rm_gallery.core.data.samples import Message, Pair, Sample, metadata_of, response_count, row_name
 from rm_gallery.core.errors import DataError, nearest
 from rm_gallery.core.train.config import BradleyTerrySection
 from rm_gallery.core.train.ratings import check_labels, label, spoken
@@ -150,8 +150,7 @@ def _of_two(first: tuple[Sample, float], second: tuple[Sample, float]) -> Prefer
 
 
 def _check_column(row: dict[str, Any], path: Path) -> None:
-    metadata = row.get("metadata") or {}
-    if row.get("preferred") is None and (not isinstance(metadata, dict) or "preferred" not in metadata):
+    if row.get("preferred") is None and "preferred" not in metadata_of(row):
         known = [name for name in row if name != "preferred"]
         raise DataError(
             f"{path}, {row_name(row)}: there is no `preferred` (A, B or tie); the columns are {', '.join(known)}."

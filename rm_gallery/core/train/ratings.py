@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,4 +84,8 @@ def label(sample: Sample, name: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise DataError(f"row {sample.unique_id!r}: the label {name} is {value!r}, expected a number")
+    if math.isnan(value):  # what Parquet and pandas write where there is none
+        return None
+    if math.isinf(value):
+        raise DataError(f"row {sample.unique_id!r}: the label {name} is {value!r}, expected a finite number")
     return float(value)

@@ -51,9 +51,13 @@ def drawn(rows: Sequence[T], limit: int | None, seed: int) -> list[T]:
 
 
 def drop_overlong(
-    examples: Sequence[Example], count_tokens: Callable[[list[dict[str, str]]], int], limit: int
+    examples: Sequence[Example],
+    count_tokens: Callable[[list[dict[str, str]]], int],
+    limit: int,
+    why: str = "",
 ) -> tuple[list[Example], int]:
-    """Leave out prompts of more than `limit` tokens; returns (kept, number left out).
+    """Leave out prompts of more than `limit` tokens; returns (kept, number left out). `why` names another limit than
+    data.max_prompt_length.
 
     Raises:
         DataError: none is left; says how long the shortest is.
@@ -62,8 +66,8 @@ def drop_overlong(
     kept = [example for example, length in zip(examples, lengths, strict=True) if length <= limit]
     if not kept:
         raise DataError(
-            f"all {len(examples)} prompts are longer than data.max_prompt_length={limit} tokens "
-            f"(the shortest has {min(lengths)}): raise it"
+            f"all {len(examples)} prompts are longer than {why or f'data.max_prompt_length={limit}'} tokens "
+            f"(the shortest has {min(lengths)})" + ("" if why else ": raise it")
         )
     return kept, len(examples) - len(kept)
 

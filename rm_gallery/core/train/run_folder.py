@@ -11,6 +11,7 @@ checkpoints/1120T0912/
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -22,7 +23,7 @@ import yaml
 
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.tasks.saved import CARD
-from rm_gallery.core.train.config import TrainConfig
+from rm_gallery.core.train.config import TrainConfig, check_config
 from rm_gallery.core.train.log import read_log
 from rm_gallery.core.yaml_config import flat
 
@@ -46,8 +47,9 @@ class RunFolder:
         cls.check_free(path)
         (path / "logs").mkdir(parents=True, exist_ok=True)
         if is_main_process():
-            text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-            (path / "config.yaml").write_text(text, encoding="utf-8")
+            part = path / "config.yaml.part"
+            part.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+            part.replace(path / "config.yaml")
         return cls(path)
 
     @staticmethod
@@ -139,6 +141,9 @@ def is_main_process() -> bool:
 
 def _changed(file: Path, config: TrainConfig) -> list[str]:
     """The keys in which a run's configuration and this one differ."""
-    before = flat(yaml.safe_load(file.read_text(encoding="utf-8")))
+    written = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    with contextlib.suppress(ConfigError):  # what did not exist then had the value that it has by default
+        written = check_config(written).model_dump(mode="json")
+    before = flat(written)
     now = flat(config.model_dump(mode="json"))
     return sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))

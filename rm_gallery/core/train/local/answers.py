@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rm_gallery.core.data.samples import metadata_of
 from rm_gallery.core.errors import ConfigError, DataError, InvalidVerdict, nearest
 from rm_gallery.core.judge.base import ModelJudge
 from rm_gallery.core.tasks import Task
@@ -38,7 +39,7 @@ def with_reasoning(config: TrainConfig, examples: Sequence[Example]) -> tuple[li
     name = config.sft.reasoning
     kept = [example for example in examples if reasoning_of(example.row, name)]
     if not kept:
-        known = list({**(examples[0].row.get("metadata") or {}), **examples[0].row})
+        known = list({**metadata_of(examples[0].row), **examples[0].row})
         raise DataError(
             f"no row of {config.data.train} has a text in the column {name!r}, and sft of a judge that reasons learns "
             f"it: name the column in sft.reasoning, or set prompt.think and model.reasoning_model to false."
@@ -50,7 +51,7 @@ def with_reasoning(config: TrainConfig, examples: Sequence[Example]) -> tuple[li
 
 def reasoning_of(row: Mapping[str, Any], name: str) -> str:
     """The row's text in that column, or in that field of `metadata`; "" where there is none."""
-    for place in (row, row.get("metadata") or {}):
+    for place in (row, metadata_of(row)):
         if isinstance(place.get(name), str) and place[name].strip():
             return str(place[name]).strip()
     return ""

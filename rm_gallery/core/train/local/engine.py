@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gc
 import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from accelerate import PartialState
 
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.judge.scalar import is_scalar_model
+from rm_gallery.core.judge.scalar_card import load_scalar_card
 from rm_gallery.core.models.require import require
-from rm_gallery.core.models.weights import load_model, quiet_transformers
+from rm_gallery.core.models.weights import load_model, quiet_transformers, resolve_dtype
 from rm_gallery.core.train.config import TrainConfig
 from rm_gallery.core.train.local.answers import reasons, with_reasoning
 from rm_gallery.core.train.local.bradley_terry import BradleyTerryJob
@@ -77,7 +79,8 @@ def train_local(
             logger.warning(note)
         steps = len(job.order) // config.train.batch_size
         logger.info("%d steps on %d %s", steps, job.rows, job.unit)
-        trainer = job.trainer(run, _start(config, run, job.tokenizer))
+        job = replace(job, config=_with_one_dtype(job.config, run))
+        trainer = job.trainer(run, _start(config, run, job.tokenizer, resume=resume))
         _run(trainer, job, run, resume, describe or config.method)
         # model, optimizer and callbacks refer to each other in circles: gone now, not some time
         del trainer
@@ -198,7 +201,22 @@ def _run(trainer: Any, job: Job, run: RunFolder, resume: bool, describe: str) ->
         recorder.close()
 
 
-def _start(config: TrainConfig, run: RunFolder, tokenizer: Any) -> str:
+def _with_one_dtype(config: TrainConfig, run: RunFolder) -> TrainConfig:
+    """`dtype: auto` measures, and may find otherwise when a run goes on, or in another process: the run's first stands in
+    its folder."""
+    if config.model.dtype != "auto":
+        return config
+    file = run.path / "dtype"
+    if is_main_process() and not file.is_file():
+        part = file.with_suffix(".part")
+        part.write_text(str(resolve_dtype("auto")).removeprefix("torch."), encoding="utf-8")
+        part.replace(file)
+    PartialState().wait_for_everyone()
+    found = config.model.model_copy(update={"dtype": file.read_text(encoding="utf-8")})
+    return config.model_copy(update={"model": found})
+
+
+def _start(config: TrainConfig, run: RunFolder, tokenizer: Any, *, resume: bool) -> str:
     """The folder to start from: `model.path`, or for adapters a copy merged into their base.
 
     The trainer loads the reference model, and an adapter its base, by the name in the configuration; for merged
@@ -207,12 +225,16 @@ def _start(config: TrainConfig, run: RunFolder, tokenizer: Any) -> str:
     if not (Path(config.model.path).expanduser() / "adapter_config.json").is_file():
         return config.model.path
     folder = run.path / "start"
-    if is_main_process() and not folder.is_dir():
+    if is_main_process() and not (resume and folder.is_dir()):
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that ended before its first checkpoint
         part = folder.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        card = load_scalar_card(config.model.path)
         load_model(
             config.model.path,
             trust_remote_code=config.model.trust_remote_code,
             classifier=is_scalar_model(config.model.path),
+            labels=len(card.attributes) if card and card.attributes else 1,
         ).save_pretrained(part)
         tokenizer.save_pretrained(part)
         part.replace(folder)

@@ -172,8 +172,9 @@ class ExactTrainer(PhasesMixin, HeldOutMixin, Trainer):
     ) -> Any:
         loss, figures = self._loss(model, inputs)
         # micro-batches are of one size, so that the mean of their means is that of the step
-        means = self.accelerator.gather(torch.stack(list(figures.values()))[None]).mean(0)
-        for name, value in zip(figures, means.tolist(), strict=True):
+        names = sorted(figures)  # in one order in all processes
+        means = self.accelerator.gather(torch.stack([figures[name] for name in names])[None]).mean(0)
+        for name, value in zip(names, means.tolist(), strict=True):
             self._figures[name].append(value)
         return (loss, None) if return_outputs else loss
 

@@ -182,6 +182,11 @@ def check_exact(config: TrainConfig, task: Task[Any]) -> None:
         raise ConfigError(
             "method exact has no computation without a shared prompt: leave model.shared_prefix at true"
         )
+    if task.reward_config.by_source:
+        raise ConfigError(
+            f"reward.name {config.reward.name} asks for the row's data_source, and method exact has one table of rewards "
+            "for all rows: use grpo"
+        )
     count = _count(task)
     if not 2 <= count <= MOST:
         raise ConfigError(

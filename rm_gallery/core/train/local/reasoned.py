@@ -118,10 +118,13 @@ class ReasonedTrainer(ExactTrainer):
 
     def _score(self, batches: Sequence[dict[str, Any]]) -> None:
         """What is trained after an update of the weights keeps the log-probabilities that it was written with."""
+        model = self.accelerator.unwrap_model(self.model)
+        was_training = model.training
+        model.eval()  # adapters' dropout draws nothing here: a run that goes on would not draw it again
         with self.timed("log_probs"), torch.no_grad(), self.accelerator.autocast():
             for batch in batches:
-                model = self.accelerator.unwrap_model(self.model)
                 batch["old"] = model(asked=batch["asked"]).tokens
+        model.train(was_training)
 
     def _loss(self, model: Any, inputs: Any) -> tuple[Tensor, dict[str, Tensor]]:
         asked = inputs["asked"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,7 +72,8 @@ class Reasoner:
 
     def verdicts(self, end: str) -> tuple[Tokens, ...]:
         """The texts of all verdicts behind a reasoning of which `end` is the end."""
-        end = end[end.lower().rindex(_CLOSING) :]
+        *_, tag = re.finditer(re.escape(_CLOSING), end, re.IGNORECASE)
+        end = end[tag.start() :]
         if end not in self._behind:
             self._behind[end] = tuple(map(tuple, self.judge.verdicts_behind(self.task, end)))
         return self._behind[end]

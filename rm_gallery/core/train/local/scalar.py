@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
+import jinja2
 import torch
 from accelerate.utils import gather_object
 from peft import get_peft_model
-from transformers import AutoConfig, AutoModelForSequenceClassification, set_seed
+from transformers import AutoModelForSequenceClassification, set_seed
 from trl import RewardConfig
 
 from rm_gallery.core.errors import ConfigError, DataError
@@ -21,7 +22,7 @@ from rm_gallery.core.judge.answer import Answer, Conversation
 from rm_gallery.core.judge.scalar import Encoded, ScalarJudge, context_length, encode
 from rm_gallery.core.judge.scalar_card import name_labels
 from rm_gallery.core.models.last_token import share_beginnings, shares_beginnings, will_share
-from rm_gallery.core.models.weights import inner_model, load_tokenizer, quiet_transformers
+from rm_gallery.core.models.weights import inner_model, load_configuration, load_tokenizer, quiet_transformers
 from rm_gallery.core.train.config import TrainConfig
 from rm_gallery.core.train.local.job import Job, training_order
 from rm_gallery.core.train.local.sharing import backward_in_forests
@@ -146,11 +147,7 @@ class Encoder:
         self.tokenizer = load_tokenizer(path, trust_remote_code=trust, chat=False)
         # an encoder counts its positions from the left; a decoder's score is read at its last token wherever it is
         self.tokenizer.padding_side = "right"
-        try:
-            with quiet_transformers():
-                configuration = _configuration(path, trust)
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"no model could be loaded from {path}: {error}") from None
+        configuration = load_configuration(path, trust_remote_code=trust)
         context = context_length(configuration, self.tokenizer)
         self.shares = config.model.shared_prefix and will_share(configuration)
         """Whether texts are encoded once where they begin alike, and not padded."""
@@ -173,7 +170,14 @@ class Encoder:
         Raises:
             DataError: there are rows, and none of them fits.
         """
-        texts = [tuple(map(self, conversations(row))) for row in rows]
+        texts = []
+        for number, row in enumerate(rows, start=1):
+            try:
+                texts.append(tuple(map(self, conversations(row))))
+            except jinja2.TemplateError as error:
+                raise DataError(
+                    f"the chat template refuses the conversation of number {number} of the {what}: {error}"
+                ) from None
         lengths = [max(len(text["input_ids"]) for text in each) for each in texts]
         kept = [i for i, length in enumerate(lengths) if length <= self.limit]
         if rows and not kept:
@@ -183,17 +187,6 @@ class Encoder:
         out = len(rows) - len(kept)
         notes = [f"{out} of {len(rows)} {what} are longer than {self.why} tokens and left out"] if out else []
         return [rows[i] for i in kept], [texts[i] for i in kept], notes
-
-
-def _configuration(path: str, trust_remote_code: bool) -> Any:
-    folder = Path(path).expanduser()
-    if (folder / "adapter_config.json").is_file():
-        from peft import PeftConfig
-
-        path = str(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path)
-    elif folder.is_dir():
-        path = str(folder)
-    return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
 
 
 def load_head(config: TrainConfig, start: str, tokenizer: Any, attributes: Mapping[str, float]) -> Any:

@@ -14,7 +14,7 @@ from rm_gallery.core.errors import DataError
 from rm_gallery.core.evaluate.predictions import task_kind
 from rm_gallery.core.judge import LocalJudge
 from rm_gallery.core.models.tree import Tree
-from rm_gallery.core.models.weights import load_model, load_tokenizer
+from rm_gallery.core.models.weights import load_configuration, load_model, load_tokenizer
 from rm_gallery.core.tasks import Task
 from rm_gallery.core.tasks.saved import save_task
 from rm_gallery.core.train.config import TrainConfig
@@ -86,9 +86,9 @@ class VerdictJob(Job):
         def count(messages: list[dict[str, str]]) -> int:
             return len(tokenizer(asker.render(messages), add_special_tokens=False)["input_ids"])
 
-        limit = config.data.max_prompt_length
-        train, overlong = drop_overlong(train, count, limit)
-        val, overlong_val = drop_overlong(val, count, limit) if val else (val, 0)
+        limit, why = _longest(config, task, tokenizer)
+        train, overlong = drop_overlong(train, count, limit, why)
+        val, overlong_val = drop_overlong(val, count, limit, why) if val else (val, 0)
         answers: list[Written] = []
         if config.method == "sft":
             train, answers, said = written(config, task, asker, train)
@@ -101,7 +101,7 @@ class VerdictJob(Job):
             loads = tokens_with_answers(config, prompts, answers, verdicts)
         config, passes = within_budget(config, order, loads, padded=not config.model.shared_prefix)
         notes = [
-            f"{out} {kind} prompts are over data.max_prompt_length and left out"
+            f"{out} {kind} prompts are over {why or 'data.max_prompt_length'} and left out"
             for kind, out in (("training", overlong), ("held-out", overlong_val))
             if out
         ]
@@ -155,3 +155,16 @@ class VerdictJob(Job):
             reasoning_model=self.config.model.reasoning_model,
             max_response_length=self.config.rollout.max_response_length,
         )
+
+
+def _longest(config: TrainConfig, task: Task[Any], tokenizer: Any) -> tuple[int, str]:
+    """How many tokens a prompt may have, and why where that is not `data.max_prompt_length`: the model's context keeps room
+    for a verdict, and for a reasoning where one is asked for."""
+    model = load_configuration(config.model.path, trust_remote_code=config.model.trust_remote_code)
+    context = getattr(model.get_text_config(), "max_position_embeddings", None)
+    wanted = config.data.max_prompt_length
+    verdict = tokenizer(task.format(task.verdicts()[0]), add_special_tokens=False)["input_ids"]
+    answer = config.rollout.max_response_length if reasons(config) else len(verdict) + 1
+    if context is None or wanted <= context - answer:
+        return wanted, ""
+    return context - answer, f"the model's context of {context} less {answer} for the answer"

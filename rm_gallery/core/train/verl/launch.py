@@ -264,6 +264,16 @@ def check_rows(plan: VerlPlan) -> Checked:
     return Checked(steps, notes)
 
 
+def check_rows_here(plan: VerlPlan) -> list[str]:
+    """`check_rows` as far as this machine can: its notes, or why there are none. A cluster's files may be elsewhere."""
+    config = plan.config
+    needed = (Path(config.model.path), config.data.train, config.data.val)
+    absent = [str(path) for path in needed if path is not None and not path.exists()]
+    if absent:
+        return [f"the rows were not read, for this is not on this machine: {', '.join(absent)}"]
+    return check_rows(plan).notes
+
+
 @contextmanager
 def _said_once() -> Iterator[None]:
     """What the dataset logs of its prompts is said by us; in verl's own log it stands as well."""
