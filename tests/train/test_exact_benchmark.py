@@ -93,6 +93,18 @@ def test_a_rate_is_chosen_by_its_last_reward_or_by_what_comes_early(monkeypatch,
     assert runs.tune("exact", {}, arguments, early=True)["chosen"] == 1e-4
 
 
+def test_labels_by_name_take_the_tasks_place():
+    asked = argparse.Namespace(task="pointwise", dimensions=["verbosity"])
+    config = {
+        **runs.task_of(asked),
+        "method": "exact",
+        "model": {"path": "m"},
+        "data": {"train": "rows.jsonl"},
+    }
+    assert check_config(config).build_task().dimensions == ("verbosity",)
+    assert runs.task_of(argparse.Namespace(task="pairwise", dimensions=None)) == {"task": "pairwise"}
+
+
 def test_a_start_is_the_first_step_whose_answers_can_be_read():
     rates = {0: 1.0, 3: 0.95, 1: 0.2, 2: 0.9, 4: 0.4}
     records = [{"split": "val", "step": step, "parse_rate": rate} for step, rate in rates.items()]
@@ -107,7 +119,13 @@ def test_rates_are_chosen_by_runs_at_once_as_one_after_another(tiny_model, tmp_p
     files = {"train": write_rule(tmp_path / "train.jsonl", 8), "val": write_rule(tmp_path / "val.jsonl", 4)}
     arguments = argparse.Namespace(
         **{"model": str(tiny_model), "work": tmp_path, "jobs": 2, "grid": [1e-3, 1e-2], "tune_seeds": 1},
-        **{"task": "pointwise", "dtype": "float32", "instruction": "Rate.", "max_prompt_length": 1024},
+        **{
+            "task": "pointwise",
+            "dimensions": None,
+            "dtype": "float32",
+            "instruction": "Rate.",
+            "max_prompt_length": 1024,
+        },
         **{"shuffle": "rows", "batch_size": 2, "micro_batch_size": None, "steps": 1, "exact_steps": None},
         **{"exact_eval_every": 1, "grpo_eval_every": 1, "samples": 2, "max_response_length": 4},
         **{"reward": "auto", "kl_coef": 0.001, "advantage": "group_std", "eval_batch_size": 4},

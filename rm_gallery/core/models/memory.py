@@ -19,8 +19,8 @@ def keep_freed_memory() -> bool:
     glibc gives a large tensor's memory back to the system as soon as it is freed, and each page of the next one has to
     be mapped and cleared when it is first written. The activations of a pass are some hundred tensors of ten megabytes
     and more, so that this takes a seventh of a pass here, and more where several cores wait for one another at it or a
-    virtual machine has to ask its host. Kept, the pages are there already; what the process holds is then the most that
-    it has needed.
+    virtual machine has to ask its host. Kept, the pages are there already. What the process holds is then the most that
+    it has needed, and somewhat more where sizes differ (`docs/speed.md`).
 
     Nothing is changed where the user has chosen: an environment variable `MALLOC_…` or `GLIBC_TUNABLES`, another
     allocator in `LD_PRELOAD`; nor where the C library is not glibc.
