@@ -57,10 +57,10 @@ def model(kind: str = "llama"):
     return built.eval()
 
 
-def windowed():
-    """A model whose tokens see four before them."""
+def windowed(window: int = 4):
+    """A model whose tokens see as many before them."""
     torch.manual_seed(0)
-    built = MistralForCausalLM(MistralConfig(**SIZES, sliding_window=4))
+    built = MistralForCausalLM(MistralConfig(**SIZES, sliding_window=window))
     with torch.no_grad():
         for parameter in built.parameters():
             parameter.normal_(0, 0.2)
@@ -264,6 +264,17 @@ def test_gradients_are_the_same_bits_with_several_threads(way):
     for _ in range(5):
         again = gradients(net, shared(net, *data).log_probs.sum())
         assert all(torch.equal(gradient, again[name]) for name, gradient in first.items())
+
+
+def test_within_a_window_a_common_beginning_is_read_once():
+    net, read = windowed(64), []
+    net.model.embed_tokens.register_forward_hook(lambda _, inputs, __: read.append(inputs[0].numel()))
+    data = batch([(20, [3, 2]), (27, [4])], seed=1)
+    data[0][:, -20:-2] = 5  # what all begin with; the longer prompt has more before it
+    for length, rows in ((20, slice(0, 2)), (27, slice(2, 3))):
+        data[0][rows, -length:-2] = torch.arange(length - 2) + 10
+    torch.testing.assert_close(shared(net, *data).log_probs, plain(net, *data), atol=2e-5, rtol=1e-5)
+    assert read[0] == 18, "the stem, before the two rests"
 
 
 def test_behind_a_common_beginning_a_window_sees_as_much():

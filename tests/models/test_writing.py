@@ -142,5 +142,5 @@ def test_behind_a_common_beginning_a_window_sees_as_much(monkeypatch):
     rows, asked = [0, 1, 2], config(False, ends=[VOCABULARY + 1])
     expected = plain(net, prompts, rows, asked, [])
     assert write(net, prompts, rows, config=asked) == expected
-    monkeypatch.setattr(writing, "may_share_stems", lambda _: True)
+    monkeypatch.setattr(writing, "may_share_stems", lambda *_: True)
     assert write(net, prompts, rows, config=asked) != expected, "or this would show nothing"

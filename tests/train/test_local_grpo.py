@@ -366,7 +366,7 @@ def test_a_run_computes_in_one_dtype_whatever_is_faster_later(settings, tmp_path
     monkeypatch.setattr(engine, "resolve_dtype", lambda _: torch.bfloat16)
     run = train_local(check_config(settings), path=tmp_path / "run").run
     monkeypatch.setattr(engine, "resolve_dtype", lambda _: torch.float32)
-    assert engine._with_one_dtype(check_config(settings), run).model.dtype == "bfloat16"
+    assert engine._with_one_dtype(check_config(settings), run, resume=True).model.dtype == "bfloat16"
     train_local(check_config(settings), path=tmp_path / "run", resume=True)
 
 

@@ -22,10 +22,15 @@ from rm_gallery.core.models.prompts import Prompts, lay_out
 from rm_gallery.core.models.weights import inner_model
 
 
-def may_share_stems(model: Any) -> bool:
-    """Behind a stem there is padding, and a sliding window counts the cache's columns, padding too: tokens would see less
-    of the stem than of a text without it."""
-    return not windowed(inner_model(model).config)
+def may_share_stems(model: Any, prompts: Sequence[tuple[int, ...]], more: int) -> bool:
+    """Whether tokens see all that they should where prompts that begin alike share that, and `more` tokens follow.
+
+    Behind a stem there is padding, and a sliding window counts the cache's columns, padding too. A stem and a rest have
+    no more columns than two prompts.
+    """
+    config = inner_model(model).config.get_text_config()
+    window = getattr(config, "sliding_window", None) or 0
+    return not windowed(config) or 2 * max(map(len, prompts)) + more <= window
 
 
 def encode_prompts(model: Any, prompts: Prompts, rows: torch.Tensor) -> tuple[Any, torch.Tensor]:
@@ -70,7 +75,8 @@ def read_padded(
     """(hidden states where the N real completion tokens are predicted (N, D), these tokens (N,), which of them stands
     where (R, K), -1 where there is none)."""
     device = completion_ids.device
-    laid, rows = lay_out(prompts, device, stems=may_share_stems(model)), rows.to(device)
+    stems = may_share_stems(model, prompts, completion_ids.size(1))
+    laid, rows = lay_out(prompts, device, stems=stems), rows.to(device)
     cache, last = encode_prompts(model, laid, rows)
     hidden = last.unsqueeze(1)
     if completion_ids.size(1) > 1:

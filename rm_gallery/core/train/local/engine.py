@@ -79,7 +79,7 @@ def train_local(
             logger.warning(note)
         steps = len(job.order) // config.train.batch_size
         logger.info("%d steps on %d %s", steps, job.rows, job.unit)
-        job = replace(job, config=_with_one_dtype(job.config, run))
+        job = replace(job, config=_with_one_dtype(job.config, run, resume=resume))
         trainer = job.trainer(run, _start(config, run, job.tokenizer, resume=resume))
         _run(trainer, job, run, resume, describe or config.method)
         # model, optimizer and callbacks refer to each other in circles: gone now, not some time
@@ -201,13 +201,13 @@ def _run(trainer: Any, job: Job, run: RunFolder, resume: bool, describe: str) ->
         recorder.close()
 
 
-def _with_one_dtype(config: TrainConfig, run: RunFolder) -> TrainConfig:
+def _with_one_dtype(config: TrainConfig, run: RunFolder, *, resume: bool) -> TrainConfig:
     """`dtype: auto` measures, and may find otherwise when a run goes on, or in another process: the run's first stands in
     its folder."""
     if config.model.dtype != "auto":
         return config
     file = run.path / "dtype"
-    if is_main_process() and not file.is_file():
+    if is_main_process() and not (resume and file.is_file()):
         part = file.with_suffix(".part")
         part.write_text(str(resolve_dtype("auto")).removeprefix("torch."), encoding="utf-8")
         part.replace(file)
