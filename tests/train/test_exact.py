@@ -319,6 +319,13 @@ def test_verdicts_that_are_not_few_are_refused(tmp_path, task, said) -> None:
         check_rows(check_config(settings))
 
 
+def test_grpo_takes_verdicts_that_cannot_be_counted(tiny_model, tmp_path) -> None:
+    settings = settings_for(tiny_model, tmp_path, method="grpo", task=f"{__name__}:Endless", rollout={"n": 2})
+    settings["data"]["val"] = None
+    settings["train"]["max_steps"] = 1
+    assert len(records(train_local(check_config(settings)).run.path, "train")) == 1
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

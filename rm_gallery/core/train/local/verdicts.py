@@ -163,7 +163,8 @@ def _longest(config: TrainConfig, task: Task[Any], tokenizer: Any) -> tuple[int,
     model = load_configuration(config.model.path, trust_remote_code=config.model.trust_remote_code)
     context = getattr(model.get_text_config(), "max_position_embeddings", None)
     wanted = config.data.max_prompt_length
-    verdict = tokenizer(task.format(task.verdicts()[0]), add_special_tokens=False)["input_ids"]
+    some = next(iter(task.verdicts()))  # one's own task may not be able to count them
+    verdict = tokenizer(task.format(some), add_special_tokens=False)["input_ids"]
     answer = config.rollout.max_response_length if reasons(config) else len(verdict) + 1
     if context is None or wanted <= context - answer:
         return wanted, ""
