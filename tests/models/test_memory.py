@@ -5,8 +5,11 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
-pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+pytestmark = pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc" or torch.cuda.is_available(), reason="is for glibc, and no GPU"
+)
 
 PROGRAM = """
 import resource

@@ -123,15 +123,14 @@ class Pair:
         preferred = row.get("preferred", metadata.get("preferred"))
         if preferred not in _OTHER:
             raise DataError(f"{row_name(row)}: `preferred` is {preferred!r}, expected 'A', 'B' or 'tie'")
-        strength = row.get("preference_strength", metadata.get("preference_strength", 0)) or 0
-        if isinstance(strength, bool) or not isinstance(strength, int | float) or math.isinf(strength):
-            raise DataError(f"{row_name(row)}: `preference_strength` is {strength!r}, expected a number")
+        given = row.get("preference_strength", metadata.get("preference_strength"))
+        strength = number(given, f"{row_name(row)}: `preference_strength`") or 0
         return cls(
             input=conversation(row),
             response_a=outputs[0]["content"],
             response_b=outputs[1]["content"],
             preferred=cast(Preferred, preferred),
-            strength=0 if math.isnan(strength) else int(strength) if strength == int(strength) else strength,
+            strength=strength if strength % 1 else int(strength),
             unique_id=str(row.get("unique_id") or ""),
             data_source=str(row.get("data_source") or "unknown"),
             task_category=str(row.get("task_category") or "general"),
@@ -176,6 +175,17 @@ def decoded(value: Any) -> Any:
         except json.JSONDecodeError:
             return value
     return value.tolist() if hasattr(value, "tolist") else value
+
+
+def number(value: Any, what: str) -> float | None:
+    """A label as a number; None where there is none, which pandas writes as NaN. Raises `DataError` that begins with `what`."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise DataError(f"{what} is {value!r}, expected a number")
+    if math.isinf(value):
+        raise DataError(f"{what} is {value!r}, expected a finite number")
+    return None if math.isnan(value) else float(value)
 
 
 def metadata_of(row: Row) -> dict[str, Any]:

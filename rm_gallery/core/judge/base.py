@@ -11,8 +11,8 @@ from typing import Any
 import jinja2
 
 from rm_gallery.core.errors import ConfigError
-from rm_gallery.core.judge.answer import FAILED, MODES, Answer, Conversation, Mode, reasons, too_many
-from rm_gallery.core.judge.read import overlong, read, tally, weigh
+from rm_gallery.core.judge.answer import MODES, Answer, Conversation, Mode, reasons, too_many
+from rm_gallery.core.judge.read import overlong, read, refused, tally, weigh
 from rm_gallery.core.models.tree import Tree
 from rm_gallery.core.tasks.base import Task
 from rm_gallery.core.templates.base import opening, reasoned
@@ -183,7 +183,7 @@ class ModelJudge(ABC):
             try:
                 texts[i] = self.render(conversation)
             except jinja2.TemplateError as error:
-                found[i] = Answer(problem=f"{FAILED}: the chat template refuses the conversation: {error}")
+                found[i] = refused(error)
         if texts:
             # the chat template has written the special tokens already
             ids = self.tokenizer(list(texts.values()), add_special_tokens=False)["input_ids"]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rm_gallery.core.errors import InvalidVerdict
-from rm_gallery.core.judge.answer import OVERLONG, Answer, problem_of
+from rm_gallery.core.judge.answer import FAILED, OVERLONG, Answer, problem_of
 from rm_gallery.core.judge.marginals import Marginals
 from rm_gallery.core.tasks.base import Task
 
@@ -62,6 +62,11 @@ def weigh(task: Task[Any], log_probs: Sequence[float]) -> Answer:
         probabilities=tuple((relative / total).tolist()),
         mass=min(1.0, float(np.exp(logs.max()) * total)),  # rounding may go a hair beyond 1
     )
+
+
+def refused(error: Exception) -> Answer:
+    """What a conversation is answered that the chat template refuses."""
+    return Answer(problem=f"{FAILED}: the chat template refuses the conversation: {error}")
 
 
 def overlong(tokens: int, answer: int, context: int) -> Answer:

@@ -14,8 +14,8 @@ import jinja2
 from rm_gallery.core.data.samples import Message, conversation_text
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.judge.answer import FAILED, Answer, Conversation
-from rm_gallery.core.judge.read import overlong
-from rm_gallery.core.judge.scalar_card import load_scalar_card
+from rm_gallery.core.judge.read import overlong, refused
+from rm_gallery.core.judge.scalar_card import attributes_of
 from rm_gallery.core.models.fingerprint import model_fingerprint
 
 if TYPE_CHECKING:
@@ -132,8 +132,7 @@ class ScalarJudge:
 
         device, compute = default_device(), resolve_dtype(dtype)
         weights = torch.float32 if device.type == "cpu" else compute
-        card = load_scalar_card(path)
-        attributes = card.attributes if card else {}
+        attributes = attributes_of(path)
         model = load_model(
             path,
             dtype=weights,
@@ -175,7 +174,7 @@ class ScalarJudge:
             try:
                 encoded[i] = self.encode(conversation)
             except jinja2.TemplateError as error:
-                answers[i] = Answer(problem=f"{FAILED}: the chat template refuses the conversation: {error}")
+                answers[i] = refused(error)
                 continue
             length = len(encoded[i]["input_ids"])
             if self.context is not None and length > self.context:

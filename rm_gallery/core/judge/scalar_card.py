@@ -56,6 +56,12 @@ def load_scalar_card(folder: str | Path) -> ScalarCard | None:
         raise ConfigError(f"{path} is damaged: {error.errors()[0]['msg']}") from None
 
 
+def attributes_of(folder: str | Path) -> dict[str, float]:
+    """The labels of a scalar model's head with their weights, as its card has them; {} for a head with one number."""
+    card = load_scalar_card(folder)
+    return card.attributes if card else {}
+
+
 def name_labels(config: Any, attributes: Mapping[str, float]) -> None:
     """Write into a model's configuration what its labels are, so that transformers' pipeline gives the bare numbers."""
     names = list(attributes) or [SCORE]

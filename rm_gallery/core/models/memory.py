@@ -7,6 +7,8 @@ import functools
 import os
 import platform
 
+import torch
+
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 """Of glibc's `mallopt` (malloc.h)."""
 _NEVER = 2**31 - 1
@@ -22,7 +24,7 @@ def keep_freed_memory() -> bool:
     virtual machine has to ask its host. Kept, the pages are there already. What the process holds is then the most that
     it has needed, and somewhat more where sizes differ (`docs/speed.md`).
 
-    Nothing is changed where the user has chosen: an environment variable `MALLOC_…` or `GLIBC_TUNABLES`, another
+    Nothing is changed beside a GPU, where passes have its memory, nor where the user has chosen: an environment variable `MALLOC_…` or `GLIBC_TUNABLES`, another
     allocator in `LD_PRELOAD`; nor where the C library is not glibc.
     """
     chosen = [
@@ -30,7 +32,7 @@ def keep_freed_memory() -> bool:
         for name, value in os.environ.items()
         if value and (name.startswith("MALLOC_") or name in ("GLIBC_TUNABLES", "LD_PRELOAD"))
     ]
-    if chosen or platform.libc_ver()[0] != "glibc":
+    if chosen or platform.libc_ver()[0] != "glibc" or torch.cuda.is_available():
         return False
     mallopt = ctypes.CDLL(None).mallopt
     return all([mallopt(_MMAP_MAX, 0), mallopt(_TRIM_THRESHOLD, _NEVER)])

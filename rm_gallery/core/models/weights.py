@@ -99,8 +99,7 @@ def load_model(
     Raises:
         ConfigError: there is none at `path`.
     """
-    if default_device().type == "cpu":
-        keep_freed_memory()
+    keep_freed_memory()
     path = _place(path)
     options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": trust_remote_code}
     if attention is not None:
@@ -125,18 +124,16 @@ def load_model(
 
 def load_configuration(path: str | Path, *, trust_remote_code: bool = False) -> Any:
     """A model's configuration; of adapters that of their base. Raises `ConfigError` where there is none."""
-    folder = Path(path).expanduser()
+    path = _place(path)
     try:
         with quiet_transformers():
-            if (folder / "adapter_config.json").is_file():
+            if (Path(path) / "adapter_config.json").is_file():
                 from peft import PeftConfig
 
-                path = str(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path)
-            elif folder.is_dir():
-                path = str(folder)
+                path = str(PeftConfig.from_pretrained(path).base_model_name_or_path)
             return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"no model could be loaded from {path}: {error}") from None
+        raise ConfigError(_not_found("model", path, error)) from None
 
 
 def inner_model(model: Any) -> Any:

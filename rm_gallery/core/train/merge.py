@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.judge.scalar import is_scalar_model
-from rm_gallery.core.judge.scalar_card import load_scalar_card, name_labels
+from rm_gallery.core.judge.scalar_card import attributes_of, name_labels
 from rm_gallery.core.tasks.saved import CARD
 
 SHARDS = "fsdp_config.json"
@@ -110,8 +110,7 @@ def _merge_adapter(source: Path, adapter: Path, part: Path) -> None:
 def _merge_scalar(source: Path, part: Path) -> None:
     from rm_gallery.core.models.weights import load_model, load_tokenizer
 
-    card = load_scalar_card(source)
-    attributes = card.attributes if card else {}
+    attributes = attributes_of(source)
     model = load_model(source, classifier=True, labels=len(attributes) or 1)
     name_labels(model.config, attributes)
     model.save_pretrained(part)

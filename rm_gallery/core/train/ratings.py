@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rm_gallery.core.data.rows import load_rows
-from rm_gallery.core.data.samples import Message, Sample, response_count
+from rm_gallery.core.data.samples import Message, Sample, number, response_count
 from rm_gallery.core.errors import DataError, nearest
 from rm_gallery.core.train.rows import drawn
 
@@ -79,13 +78,4 @@ def check_labels(samples: Sequence[Sample], names: Sequence[str], key: str, path
 
 def label(sample: Sample, name: str) -> float | None:
     """The number that a response is labelled with; None where it has none. Raises `DataError` where it is no number."""
-    value: Any = sample.labels.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise DataError(f"row {sample.unique_id!r}: the label {name} is {value!r}, expected a number")
-    if math.isnan(value):  # what Parquet and pandas write where there is none
-        return None
-    if math.isinf(value):
-        raise DataError(f"row {sample.unique_id!r}: the label {name} is {value!r}, expected a finite number")
-    return float(value)
+    return number(sample.labels.get(name), f"row {sample.unique_id!r}: the label {name}")

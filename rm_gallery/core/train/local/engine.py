@@ -18,7 +18,7 @@ from accelerate import PartialState
 
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.judge.scalar import is_scalar_model
-from rm_gallery.core.judge.scalar_card import load_scalar_card
+from rm_gallery.core.judge.scalar_card import attributes_of
 from rm_gallery.core.models.require import require
 from rm_gallery.core.models.weights import load_model, quiet_transformers, resolve_dtype
 from rm_gallery.core.train.config import TrainConfig
@@ -229,12 +229,11 @@ def _start(config: TrainConfig, run: RunFolder, tokenizer: Any, *, resume: bool)
         shutil.rmtree(folder, ignore_errors=True)  # of a run that ended before its first checkpoint
         part = folder.with_suffix(".part")
         shutil.rmtree(part, ignore_errors=True)
-        card = load_scalar_card(config.model.path)
         load_model(
             config.model.path,
             trust_remote_code=config.model.trust_remote_code,
             classifier=is_scalar_model(config.model.path),
-            labels=len(card.attributes) if card and card.attributes else 1,
+            labels=len(attributes_of(config.model.path)) or 1,
         ).save_pretrained(part)
         tokenizer.save_pretrained(part)
         part.replace(folder)

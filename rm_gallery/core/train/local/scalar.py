@@ -22,6 +22,7 @@ from rm_gallery.core.judge.answer import Answer, Conversation
 from rm_gallery.core.judge.scalar import Encoded, ScalarJudge, context_length, encode
 from rm_gallery.core.judge.scalar_card import name_labels
 from rm_gallery.core.models.last_token import share_beginnings, shares_beginnings, will_share
+from rm_gallery.core.models.memory import keep_freed_memory
 from rm_gallery.core.models.weights import inner_model, load_configuration, load_tokenizer, quiet_transformers
 from rm_gallery.core.train.config import TrainConfig
 from rm_gallery.core.train.local.job import Job, training_order
@@ -202,6 +203,7 @@ def load_head(config: TrainConfig, start: str, tokenizer: Any, attributes: Mappi
     options: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": config.model.trust_remote_code}
     if config.model.attention is not None:
         options["attn_implementation"] = config.model.attention
+    keep_freed_memory()
     set_seed(config.train.seed)
     try:
         with quiet_transformers():
