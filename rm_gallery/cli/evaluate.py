@@ -52,6 +52,9 @@ def evaluate(
     ),
     limit: int | None = typer.Option(None, min=1, help="Only the first N rows, or items of a benchmark."),
     batch_size: int = typer.Option(16, min=1, help="Answers written at a time."),
+    batch_tokens: int = typer.Option(
+        8192, min=1, help="Tokens read at a time in mode expected, or by a scalar model."
+    ),
     max_new_tokens: int | None = typer.Option(
         None,
         min=1,
@@ -95,8 +98,6 @@ def evaluate(
     if benchmark == "list":
         _list_benchmarks()
         return
-    if dtype not in ("float32", "bfloat16", "auto"):
-        raise ConfigError(f"--dtype is {dtype!r}; it can be float32, bfloat16 or auto")
     _check_source(data, benchmark, path)
     source = data or path
     settings = Settings(
@@ -108,7 +109,16 @@ def evaluate(
     )
 
     def candidate(name: str) -> Candidate:
-        return Candidate(name, engine, dtype, batch_size, base_url, concurrency, trust_remote_code)  # type: ignore[arg-type]
+        return Candidate(
+            name,
+            engine,  # type: ignore[arg-type]  # Candidate checks it
+            dtype,
+            batch_size,
+            batch_tokens,
+            base_url,
+            concurrency,
+            trust_remote_code,
+        )
 
     def one(name: str, folder: Path) -> EvalResult:
         judge, how = candidate(name), settings

@@ -51,8 +51,6 @@ def serve(
 
     Example:  rmg serve --model runs/judge --port 8000
     """
-    if dtype not in ("float32", "bfloat16", "auto"):
-        raise ConfigError(f"--dtype is {dtype!r}; it can be float32, bfloat16 or auto")
     if mode not in (None, "expected", "greedy"):
         raise ConfigError(f"--mode is {mode!r}; a service asks in mode expected or greedy")
     from rm_gallery.core.judge.subject import Candidate

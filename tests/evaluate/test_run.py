@@ -221,6 +221,30 @@ def test_the_command_writes_its_files_and_removes_the_journal(command, tmp_path)
     assert len(Predictions.from_parquet(out / "predictions.parquet")) == 20
 
 
+def test_the_tokens_read_at_a_time_change_memory_and_no_figure(command, tmp_path, monkeypatch):
+    from rm_gallery.core.models import forest
+
+    passes: list[int] = []
+    cut = forest.batches
+
+    def counted(prompts, tree, budget):
+        found = cut(prompts, tree, budget)
+        passes.append(len(found))
+        return found
+
+    monkeypatch.setattr(forest, "batches", counted)
+    figures = []
+    for budget in ("1", "8192"):
+        done = command(
+            "--data", "test.parquet", "--mode", "expected", "--batch-tokens", budget, "--out", budget
+        )
+        assert done.exit_code == 0, done.output
+        figures.append(Predictions.from_parquet(tmp_path / budget / "predictions.parquet"))
+    assert passes == [20, 1], "a pass each, and one for all"
+    one, all_at_once = (found.probabilities for found in figures)
+    assert sum(one, ()) == pytest.approx(sum(all_at_once, ()), abs=1e-6)
+
+
 def test_json_prints_metrics_json_and_nothing_else(command, tmp_path):
     done = command(
         "--data", "test.parquet", "--json", "--out", "out", "--limit", "10", "--train", "test.parquet"

@@ -15,6 +15,7 @@ from rm_gallery.core.train.config import load_task
 
 Engine = Literal["transformers", "vllm"]
 ENGINES: tuple[Engine, ...] = ("transformers", "vllm")
+DTYPES = ("float32", "bfloat16", "auto")
 ENDPOINT = "openai:"
 """What a model behind an OpenAI-compatible endpoint begins with."""
 
@@ -90,6 +91,7 @@ class Candidate:
         engine: what runs a folder.
         dtype: of the computation.
         batch_size: texts written at once.
+        batch_tokens: tokens read at once, in mode `expected` or by a scalar model; `engine` "vllm" sees to that itself.
         base_url: of the endpoint; by default `OPENAI_BASE_URL`, else OpenAI.
         concurrency: questions under way at an endpoint at once.
         trust_remote_code: run code that comes with the model.
@@ -99,6 +101,7 @@ class Candidate:
     engine: Engine = "transformers"
     dtype: str = "float32"
     batch_size: int = 16
+    batch_tokens: int = 8192
     base_url: str | None = None
     concurrency: int = 16
     trust_remote_code: bool = False
@@ -106,6 +109,10 @@ class Candidate:
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
             raise ConfigError(f"--engine is {self.engine!r}; it can be {' or '.join(ENGINES)}")
+        if self.dtype not in DTYPES:
+            raise ConfigError(
+                f"--dtype is {self.dtype!r}; it can be {', '.join(DTYPES[:-1])} or {DTYPES[-1]}"
+            )
         if self.base_url is not None and not self.is_endpoint:
             raise ConfigError(f"--base-url is for a model behind an endpoint: --model {ENDPOINT}NAME")
 
@@ -160,7 +167,9 @@ class Candidate:
         if self.is_scalar:
             from rm_gallery.core.judge.scalar import ScalarJudge
 
-            return Subject(self.name, scorer=ScalarJudge.load(self.name, **options))
+            return Subject(
+                self.name, scorer=ScalarJudge.load(self.name, batch_tokens=self.batch_tokens, **options)
+            )
         judge: Judge
         if self.engine == "vllm":
             from rm_gallery.core.judge.vllm import VllmJudge
@@ -169,5 +178,7 @@ class Candidate:
         else:
             from rm_gallery.core.judge.local import LocalJudge
 
-            judge = LocalJudge.load(self.name, batch_size=self.batch_size, **options)
+            judge = LocalJudge.load(
+                self.name, batch_size=self.batch_size, batch_tokens=self.batch_tokens, **options
+            )
         return Subject(self.name, judge=judge, saved=self.saved)
