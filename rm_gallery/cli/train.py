@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from rm_gallery.core.train import TrainConfig
+    from rm_gallery.core.train.run_folder import RunFolder
 
 
 def train(
@@ -68,6 +69,7 @@ def _local(loaded: TrainConfig, out: Path | None, *, resume: bool, dry_run: bool
     typer.echo(
         f"Trained {result.steps} steps on {result.train_rows} {result.unit}{left_out}: {result.run.latest}"
     )
+    _say_how_good(result.run)
     held_out = f" --data {loaded.data.val}" if loaded.data.val else " --data FILE.parquet"
     typer.echo(f"Next:  rmg eval --model {result.run.latest}{held_out} --train {loaded.data.train}")
 
@@ -99,15 +101,26 @@ def _verl(loaded: TrainConfig, out: Path | None, *, resume: bool, dry_run: bool,
     else:
         bar = StepProgress("grpo, verl")
         try:
-            run = train_verl(
+            trained = train_verl(
                 loaded,
                 resume=resume,
                 path=out,
                 say=say,
                 begin=bar.start,
                 record=bar.show,
-            ).path
+            )
         finally:
             bar.close()
+        run = trained.path
+        _say_how_good(trained)
     typer.echo(f"Trained: {run}/actor_latest")
     typer.echo(f"Next:  rmg merge {run}/actor_latest {run}/merged")
+
+
+def _say_how_good(run: RunFolder) -> None:
+    from rm_gallery.core.train.log import read_log
+    from rm_gallery.core.train.progress import beside_a_constant
+
+    said = beside_a_constant(read_log(run.metrics))
+    if said:
+        typer.echo(said)

@@ -7,8 +7,9 @@ import builtins
 import pytest
 
 from rm_gallery.core.evaluate import compute_baselines, compute_metrics
-from rm_gallery.core.evaluate.baselines import ON_EVALUATED
-from rm_gallery.core.tasks import PairwiseTask, PointwiseTask
+from rm_gallery.core.evaluate.baselines import ON_EVALUATED, constant_reward
+from rm_gallery.core.rewards import RewardConfig
+from rm_gallery.core.tasks import PairwiseTask, PointwiseTask, get_task
 
 from .helpers import helpsteer_pairs, helpsteer_rows, pair_row, sample_row
 
@@ -95,3 +96,37 @@ def test_without_sklearn_tfidf_says_that_it_was_not_computed(monkeypatch):
 def test_responses_of_the_same_length_are_a_tie_to_the_length_rule():
     found = by_name(PairwiseTask(), [pair_row(0, "A", a="one two", b="two one")])["length"]
     assert found.predictions.predicted == ("tie",)
+
+
+DIMENSIONS = get_task("multi_dimension", dimensions={"helpfulness": 2.0, "verbosity": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("task", "rows"),
+    [
+        (PointwiseTask(), [sample_row(i, label) for i, label in enumerate([0, 3, 3, 4, 4, 4])]),
+        (PairwiseTask(), [pair_row(i, label) for i, label in enumerate(["A", "B", "B", "tie"])]),
+        (DIMENSIONS, [{**sample_row(i, i % 5), "verbosity": (i * i) % 5} for i in range(7)]),
+    ],
+    ids=["scores", "pairs", "dimensions"],
+)
+def test_a_constant_earns_what_the_best_one_does_and_no_verdict_more(task, rows):
+    truths = [task.truth(row) for row in rows]
+    known = constant_reward(task, truths, ["unknown"] * len(rows))
+    best = by_name(task, rows)["best_constant"].predictions
+    assert known == pytest.approx(compute_metrics(best)["reward"], abs=1e-12)
+    each = [sum(task.reward(verdict, truth, "unknown") for truth in truths) for verdict in task.verdicts()]
+    assert known == pytest.approx(max(each) / len(rows), abs=1e-12)
+
+
+@pytest.mark.parametrize("rule", ["rps", "log_score"])
+def test_of_a_scoring_rule_the_constant_is_the_labels_shares(rule):
+    task = PointwiseTask(RewardConfig(name=rule))
+    rows = [sample_row(i, label) for i, label in enumerate([0, 3, 3, 4, 4, 4])]
+    truths = [task.truth(row) for row in rows]
+    known = constant_reward(task, truths, ["unknown"] * len(rows))
+    prior = by_name(task, rows)["prior"].predictions
+    assert known == pytest.approx(compute_metrics(prior)["reward"], abs=1e-12)
+    others = [(0.2,) * 5, (0, 0, 0, 0, 1.0), (0.1, 0.1, 0.2, 0.3, 0.3)]
+    for shares in others:
+        assert known > sum(task.score_distribution(shares, truth) for truth in truths) / len(rows)

@@ -222,17 +222,17 @@ def test_the_command_writes_its_files_and_removes_the_journal(command, tmp_path)
 
 
 def test_the_tokens_read_at_a_time_change_memory_and_no_figure(command, tmp_path, monkeypatch):
-    from rm_gallery.core.models import forest
+    from rm_gallery.core.judge import expected
 
     passes: list[int] = []
-    cut = forest.batches
+    cut = expected.batches
 
     def counted(prompts, tree, budget):
         found = cut(prompts, tree, budget)
         passes.append(len(found))
         return found
 
-    monkeypatch.setattr(forest, "batches", counted)
+    monkeypatch.setattr(expected, "batches", counted)
     figures = []
     for budget in ("1", "8192"):
         done = command(

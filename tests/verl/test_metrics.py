@@ -398,7 +398,10 @@ def test_the_dump_gives_every_figure_of_the_local_engine():
     # a written verdict has no distribution, and the dump does not say which rows share a prompt
     of_one_row = set(POINTWISE) - OF_SEVERAL_ROWS - set(CALIBRATION)
     names = {"reward/mean" if name == "reward" else name for name in of_one_row}
-    assert set(record) == {"step", "split", "seconds", *names}
+    assert set(record) == {"step", "split", "seconds", "reward/best_constant", *names}
+    labels = [row["gts"]["helpfulness"] for row in held_out(2)]
+    earned = [sum(TASK.reward(score, label, "x") for label in labels) / len(labels) for score in range(5)]
+    assert record["reward/best_constant"] == pytest.approx(max(earned))
     assert record["seconds"] == 7.5
     assert record["invalid"] == 0.0
 

@@ -6,8 +6,9 @@ a model, so it has the same metrics and the same intervals.
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -63,8 +64,8 @@ class _Scale:
         self.reward = reward
         self.of = of
 
-    def count(self, task: Task[Any], rows: Sequence[Row]) -> _Labels:
-        return Counter((self.of(task.truth(row)), data_source(row)) for row in rows)
+    def count(self, labels: Iterable[tuple[Any, str]]) -> _Labels:
+        return Counter((self.of(truth), source) for truth, source in labels)
 
     def majority(self, labels: _Labels) -> Verdict:
         counts: Counter[Verdict] = Counter()
@@ -116,11 +117,11 @@ def compute_baselines(
         DataError: a label of `rows` or `train` is missing or bad.
     """
     kind = task_kind(task)
-    scales = _scales(task)
-    counts = [scale.count(task, train or rows) for scale in scales]
+    scales, labels = _scales(task), _labelled(task, train or rows)
+    counts = [scale.count(labels) for scale in scales]
     note = "" if train else ON_EVALUATED
     majority = _verdict(task, [scale.majority(n) for scale, n in zip(scales, counts, strict=True)])
-    best = _verdict(task, [scale.best_constant(n) for scale, n in zip(scales, counts, strict=True)])
+    best = _best_constant(task, labels)
     always = f"always {in_words(majority)}, the most frequent label{'s' if len(task.parts) > 1 else ''}"
     found = [
         Baseline("majority", always, _always(task, rows, majority), note),
@@ -153,9 +154,35 @@ def compute_baselines(
     return tuple(found)
 
 
+def constant_reward(task: Task[Any], truths: Sequence[Any], sources: Sequence[str]) -> float:
+    """What one answer, the same to every row, earns at most on rows with these labels, in the mean.
+
+    The answer is a verdict; with a scoring rule it is a distribution, and the shares of the labels earn most.
+
+    Args:
+        truths: the labels, as verdicts; not empty.
+        sources: the rows' data sources, as rewards are told.
+    """
+    if task.reward_config.is_rule:
+        counts = Counter(truths)
+        shares = [counts[verdict] / len(truths) for verdict in task.verdicts()]
+        return statistics.fmean(task.score_distribution(shares, truth) for truth in truths)
+    labels = list(zip(truths, sources, strict=True))
+    best = _best_constant(task, labels)
+    return statistics.fmean(task.reward(best, *label) for label in labels)
+
+
 def baseline_names(kind: Kind) -> tuple[str, ...]:
     """The baselines of a kind of task, in the order in which they are shown."""
     return ("majority", "best_constant", "prior", "length", *(() if kind == "pairwise" else ("tfidf",)))
+
+
+def _labelled(task: Task[Any], rows: Sequence[Row]) -> list[tuple[Any, str]]:
+    return [(task.truth(row), data_source(row)) for row in rows]
+
+
+def _best_constant(task: Task[Any], labels: Sequence[tuple[Any, str]]) -> Any:
+    return _verdict(task, [scale.best_constant(scale.count(labels)) for scale in _scales(task)])
 
 
 def _apply(task: Task[Any], rows: Sequence[Row], verdicts: Sequence[Any]) -> Predictions:
@@ -179,10 +206,7 @@ def _fit_length(task: Task[Any], rows: Sequence[Row]) -> Callable[[Row], Any]:
     for row in rows:
         tenths[int(np.searchsorted(edges, _words(row)))].append(row)
     # where no response is so long, the best constant of all
-    columns = [
-        [scale.best_constant(scale.count(task, tenth or rows)) for tenth in tenths] for scale in _scales(task)
-    ]
-    best = [_verdict(task, values) for values in zip(*columns, strict=True)]
+    best = [_best_constant(task, _labelled(task, tenth or rows)) for tenth in tenths]
     return lambda row: best[int(np.searchsorted(edges, _words(row)))]
 
 

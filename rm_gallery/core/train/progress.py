@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -15,13 +15,40 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-_SHOWN = ("loss", "reward/mean", "accuracy", "accuracy_untied", "mae", "parse_rate", "kl_loss")
+_SHOWN = (
+    "loss",
+    "reward/mean",
+    "reward/best_constant",
+    "accuracy",
+    "accuracy_untied",
+    "mae",
+    "parse_rate",
+    "kl_loss",
+)
 
 
 def figures(record: Mapping[str, Any]) -> str:
     """The main figures of a line of `metrics.jsonl`, in one line."""
     known = (name for name in _SHOWN if record.get(name) is not None)
-    return "  ".join(f"{name.split('/')[0]} {record[name]:.3f}" for name in known)
+    return "  ".join(
+        f"{name.removesuffix('/mean').removeprefix('reward/')} {record[name]:.3f}" for name in known
+    )
+
+
+def beside_a_constant(records: Iterable[Mapping[str, Any]]) -> str | None:
+    """A sentence on a run's last held-out reward beside what one answer to all rows earns; None without the figures."""
+    held_out = [record for record in records if record["split"] == "val"]
+    reward, constant = (
+        held_out[-1].get(name) if held_out else None for name in ("reward/mean", "reward/best_constant")
+    )
+    if reward is None or constant is None:
+        return None
+    said = (
+        f"Held out, its mean reward is {reward:.3f}; the same answer to every row would earn {constant:.3f}"
+    )
+    if reward <= constant:
+        return f"{said}, so nothing shows yet that it reads what it judges."
+    return f"{said} at most. rmg eval says whether the difference can be chance."
 
 
 class StepProgress:

@@ -21,6 +21,7 @@ _HIGHER, _LOWER, _NEITHER = 1, -1, 0
 # metric → (name, which way is better); the first ones stay where the terminal is low
 _TABLE = {
     "reward/mean": ("reward", _HIGHER),
+    "reward/best_constant": ("best constant", _NEITHER),
     "accuracy": ("accuracy", _HIGHER),
     "accuracy_untied": ("untied accuracy", _HIGHER),
     "parse_rate": ("parse rate", _HIGHER),

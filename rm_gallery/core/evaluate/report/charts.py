@@ -125,12 +125,14 @@ def reliability_curve(bins: Sequence[ReliabilityBin], title: str, name: str) -> 
 
 
 def curve(run: TrainingRun, metric: str, title: str, name: str) -> Markup | None:
-    """A metric against the step: every training step faint, its moving average bold, held-out points orange.
+    """A metric against the step: every training step faint, its moving average bold, held-out points orange; for the
+    reward also what a constant earns on the held-out rows.
 
     None where the run did not log it.
     """
     steps, logged = run.series(metric, "train")
     held_steps, held = run.series(metric, "val")
+    constant = run.series("reward/best_constant", "val")[1] if metric == "reward/mean" else []
     if not steps and not held_steps:
         return None
 
@@ -141,14 +143,18 @@ def curve(run: TrainingRun, metric: str, title: str, name: str) -> Markup | None
         if held_steps:
             style = {"color": ORANGE, "marker": "o", "markersize": 4, "linewidth": 1.2}
             axes.plot(held_steps, held, label="held out", **style)
+        if constant:
+            axes.axhline(
+                constant[-1], color=GREY, linestyle="--", linewidth=1.4, label="best constant, held out"
+            )
         axes.set_xlabel("training step")
         axes.set_ylabel(metric.replace("_", " "))
         axes.grid(axis="y", color=GRID, linewidth=0.8)
         axes.locator_params(axis="x", integer=True, nbins=6)
         axes.locator_params(axis="y", nbins=5)
-        _above(axes, title, 2)
+        _above(axes, title, 2 + bool(constant))
 
-    return draw(plot, name, f"{title} against training step", 4.2, 3.0)
+    return draw(plot, name, f"{title} against training step", 4.2, 3.2 if constant else 3.0)
 
 
 @dataclass(frozen=True)

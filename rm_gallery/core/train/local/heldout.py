@@ -15,6 +15,8 @@ import torch
 from accelerate.utils import gather_object
 
 from rm_gallery.core.evaluate import compute_metrics, score_outputs
+from rm_gallery.core.evaluate.baselines import constant_reward
+from rm_gallery.core.evaluate.predictions import data_source
 from rm_gallery.core.judge import LocalJudge
 from rm_gallery.core.judge.answer import Answer, weighs
 from rm_gallery.core.judge.read import read
@@ -43,6 +45,9 @@ class HeldOut:
     ) -> None:
         self.task = task
         self.examples = examples
+        self.constant = constant_reward(
+            task, [e.truth for e in examples], [data_source(e.row) for e in examples]
+        )
         self.tokenizer = tokenizer
         self.max_new_tokens = max_new_tokens
         self.options: dict[str, Any] = {
@@ -52,7 +57,7 @@ class HeldOut:
         }
 
     def __call__(self, model: Any, process: int = 0, processes: int = 1) -> dict[str, float]:
-        """The metrics of `rmg eval` by name, without intervals. Leaves the model's mode as it was."""
+        """The metrics of `rmg eval` by name, without intervals, and what a constant earns. Leaves the model's mode as it was."""
         was_training = model.training
         model.eval()
         try:
@@ -64,7 +69,8 @@ class HeldOut:
         finally:
             model.train(was_training)
         found = [by_row[i] for i in range(len(self.examples))]
-        return compute_metrics(score_outputs(self.task, [e.row for e in self.examples], found))
+        metrics = compute_metrics(score_outputs(self.task, [e.row for e in self.examples], found))
+        return {**metrics, "reward/best_constant": self.constant}
 
     def _answers(self, judge: LocalJudge, conversations: Sequence[list[dict[str, str]]]) -> list[Answer]:
         texts = judge.generate(conversations, max_new_tokens=self.max_new_tokens)

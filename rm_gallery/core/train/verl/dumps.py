@@ -17,6 +17,7 @@ from typing import Any
 
 from rm_gallery.core.errors import ConfigError, DataError
 from rm_gallery.core.evaluate import Predictions, compute_metrics
+from rm_gallery.core.evaluate.baselines import constant_reward
 from rm_gallery.core.evaluate.metrics import OF_SEVERAL_ROWS, base_metric
 from rm_gallery.core.evaluate.predictions import columns, data_source, task_kind
 from rm_gallery.core.tasks import Task
@@ -75,7 +76,7 @@ def of_validation(rows: Rows, task: Task[Any] | None) -> Figures:
         if base_metric(name) in OF_SEVERAL_ROWS:
             del figures[name]
     figures["reward/mean"] = figures.pop("reward")
-    return dict(figures)
+    return {**figures, "reward/best_constant": constant_reward(task, truth, sources)}
 
 
 def belongs(rows: Rows, reward: float | None) -> bool:
