@@ -92,9 +92,9 @@ def _verl(loaded: TrainConfig, out: Path | None, *, resume: bool, dry_run: bool,
         say(f"verl's whole configuration: {write_resolved(plan, folder)}")
         return
     if address:
-        from rm_gallery.core.train.verl.submit import submit
+        from rm_gallery.core.train.verl.submit import packed, submit
 
-        found = RunFolder.find(loaded, out) if resume else None
+        found = RunFolder.find(loaded, out, written=packed(loaded)) if resume else None
         run = (found.path if found else out or RunFolder.new_path(loaded)).absolute()
         plan_verl(loaded, run, elsewhere=True)  # what is wrong with it is better known here than there
         submit(loaded, run, address, resume=resume, say=typer.echo)

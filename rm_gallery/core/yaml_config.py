@@ -27,7 +27,7 @@ def read_yaml(path: str | Path, expected: str) -> dict[str, Any]:
         raise ConfigError(f"there is no configuration file {path}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # the latter of a date that no calendar has
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected {expected}, found {type(content).__name__}")
@@ -85,7 +85,7 @@ def apply_override(
             raise ConfigError(f"--set {override!r}: {part} is a single value, nothing can be set in it")
     try:
         place[parts[-1]] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # the latter of a date that no calendar has
         raise ConfigError(f"--set {override!r}: the value is not valid YAML: {error}") from error
 
 

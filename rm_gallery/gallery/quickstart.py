@@ -87,10 +87,11 @@ def run_quickstart(
     require("train", "torch", "transformers", "trl", "peft", "datasets", "accelerate", "gguf")
     train, test = (out / "data" / f"sample_{split}.parquet" for split in ("train", "test"))
     # both are checked now: a mistyped key is not to cost minutes
-    common = [f"data.train={train}", f"train.seed={seed}", *overrides]
-    sft = load_config(RECIPES / "sft.yaml", [f"model.path={out / 'model'}", *common])
+    common = [f"data.train={_quoted(train)}", f"train.seed={seed}", *overrides]
+    sft = load_config(RECIPES / "sft.yaml", [f"model.path={_quoted(out / 'model')}", *common])
     grpo = load_config(
-        RECIPES / "grpo.yaml", [f"model.path={out / 'sft' / 'actor_latest'}", f"data.val={test}", *common]
+        RECIPES / "grpo.yaml",
+        [f"model.path={_quoted(out / 'sft' / 'actor_latest')}", f"data.val={_quoted(test)}", *common],
     )
     _claim(out)
     step = _Steps(say)
@@ -100,7 +101,7 @@ def run_quickstart(
     with step("convert", "Convert the sample: 240 prompts, five labelled responses each"):
         data_config = load_data_config(
             RECIPES / "data.yaml",
-            [f"dataset.configs.path={SAMPLE}", f"dataset.export.output_dir={out / 'data'}"],
+            [f"dataset.configs.path={_quoted(SAMPLE)}", f"dataset.export.output_dir={_quoted(out / 'data')}"],
         )
         convert_dataset(data_config)
         say(_described(describe_files([train, test])))
@@ -225,3 +226,8 @@ def _write_json(path: Path, content: Any) -> None:
     part = path.with_suffix(".part")
     part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     part.replace(path)
+
+
+def _quoted(path: Path) -> str:
+    """A path as YAML, to which `#` and `: ` mean something."""
+    return json.dumps(str(path))

@@ -183,6 +183,13 @@ def test_the_two_orders_together(forward, swapped_answer, expected):
     assert outcome(forward, swapped_answer) == expected
 
 
+def test_sums_that_are_equal_are_a_draw():
+    """0.7 + 0.1 is 0.7999999999999999 in floating point, and 0.4 + 0.4 is not."""
+    forward = distribution(0.7, 0.3, 0.0)
+    swapped_answer = distribution(0.5, 0.1, 0.4)
+    assert outcome(forward, swapped_answer).preferred == "tie"
+
+
 def test_the_labels_may_stand_in_another_order():
     forward = Answer("A", probabilities=(0.0, 0.9, 0.1))  # over tie, A, B
     swapped_answer = Answer("A", probabilities=(0.0, 0.6, 0.4))
@@ -194,6 +201,12 @@ def test_one_order_by_itself_is_marked():
     [result] = judged([ITEM], found, [Answer("A"), Answer("tie")], None)
     assert result.one_order
     assert result.outcomes == (Outcome("A", None, "A"), Outcome("tie", None, "tie"))
+
+
+def test_the_swapped_order_by_itself_is_refused_by_name():
+    found = questions([ITEM], 2, ["swapped"])
+    with pytest.raises(DataError, match="only the order `swapped` is there"):
+        judged([ITEM], found, [Answer("A"), Answer("tie")], None)
 
 
 def test_answers_and_questions_must_belong_together():

@@ -21,7 +21,7 @@ from rm_gallery.core.evaluate.benchmarks.recorded import read_recorded
 from rm_gallery.core.evaluate.predictions import score_outputs
 from rm_gallery.core.evaluate.shares import share_estimates
 from rm_gallery.core.judge.answer import FAILED, UNPARSABLE, Answer
-from rm_gallery.core.tasks import PairwiseTask, PointwiseTask
+from rm_gallery.core.tasks import MultiDimensionTask, PairwiseTask, PointwiseTask
 from tests.benchmarks import publishers
 from tests.benchmarks.publishers import lines, load
 
@@ -204,6 +204,15 @@ score_answer = st.one_of(
 )
 
 
+DIMENSIONS = MultiDimensionTask(dimensions={"helpfulness": 2, "correctness": 1})
+dimensions_answer = st.one_of(
+    st.tuples(st.integers(0, 4), st.integers(0, 4)).map(
+        lambda v: Answer(verdict={"helpfulness": v[0], "correctness": v[1]})
+    ),
+    st.just(Answer(problem="overlong: 9000 tokens")),
+)
+
+
 class TieBetween(PairwiseTask):
     """Its verdicts in another order, so that the probabilities of an answer are in that order."""
 
@@ -217,9 +226,10 @@ class TieBetween(PairwiseTask):
         (PairwiseTask(), pair_answer),
         (TieBetween(), pair_answer),
         (PointwiseTask(), score_answer),
+        (DIMENSIONS, dimensions_answer),
         (None, st.floats(-3, 3).map(lambda x: Answer(score=x))),
     ],
-    ids=["compares", "compares, tie between", "scores", "scalar"],
+    ids=["compares", "compares, tie between", "scores", "dimensions", "scalar"],
 )
 @settings(max_examples=25)
 @given(data=st.data())

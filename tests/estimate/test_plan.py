@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -23,6 +24,7 @@ from rm_gallery.core.estimate import (
     rates_of,
     read_lengths,
 )
+from rm_gallery.core.estimate.machine import this_machine
 from rm_gallery.core.estimate.rates import Rates
 from rm_gallery.core.estimate.work import step_work
 from tests.conftest import ROOT
@@ -241,3 +243,33 @@ def test_nothing_of_it_imports_torch():
         ).stdout
         == "[]\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("NVIDIA A100-SXM4-40GB", "A100 80 GB SXM"),
+        ("NVIDIA H100 80GB HBM3", "H100 SXM"),
+        ("NVIDIA H200", "H200 SXM"),
+        ("NVIDIA L4", "L4"),
+        ("NVIDIA GeForce RTX 4090", "GeForce RTX 4090"),
+        ("NVIDIA L40S", None),
+        ("NVIDIA RTX A1000", None),
+        ("NVIDIA GH200 480GB", None),
+        ("NVIDIA RTX 4000 Ada Generation", None),
+    ],
+)
+def test_a_card_is_known_by_its_whole_name_and_has_the_memory_that_it_has(monkeypatch, name, found):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: name)
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=42_000_000_000)
+    )
+    if found is None:
+        with pytest.raises(ConfigError, match="not known here"):
+            this_machine()
+        return
+    machine = this_machine()
+    assert (machine.name, machine.memory) == (found, 42e9)

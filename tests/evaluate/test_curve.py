@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 from rm_gallery.cli import app
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.evaluate.curve import checkpoints, evaluate_checkpoints
+from rm_gallery.core.tasks import PointwiseTask
+from rm_gallery.core.tasks.saved import CARD, save_task
 from tests.tiny import build_model
 
 from .helpers import sample_row
@@ -26,6 +28,7 @@ def run(tmp_path: Path, tiny_model: Path) -> Path:
     folder = tmp_path / "run"
     for step in (2, 10):
         build_model(folder / f"checkpoint-{step}", seed=step)
+        save_task(folder / f"checkpoint-{step}", "pointwise", PointwiseTask())
     (folder / "actor_latest").symlink_to("checkpoint-10")
     (folder / "config.yaml").write_text(yaml.safe_dump({"model": {"path": str(tiny_model)}}))
     return folder
@@ -79,8 +82,27 @@ def test_figures_that_were_made_otherwise_are_not_mixed(run, rows):
 def test_a_run_of_verl_has_its_checkpoints_elsewhere(tmp_path):
     for step in (20, 100):
         (tmp_path / f"global_step_{step}" / "actor").mkdir(parents=True)
+        (tmp_path / f"global_step_{step}" / "actor" / CARD).write_text("{}")
     assert [step for step, _ in checkpoints(tmp_path)] == [20, 100]
     assert checkpoints(tmp_path)[0][1].name == "actor"
+
+
+def test_what_was_removed_or_cut_off_is_no_checkpoint(tmp_path, run):
+    """verl leaves `data.pt` where it removes a checkpoint, and a kill a folder without its card, which is written last."""
+    (tmp_path / "verl" / "global_step_10").mkdir(parents=True)
+    (tmp_path / "verl" / "global_step_10" / "data.pt").touch()
+    assert checkpoints(tmp_path / "verl") == []
+    (run / "checkpoint-10" / CARD).unlink()
+    assert [step for step, _ in checkpoints(run)] == [0, 2]
+
+
+def test_a_step_may_have_several_updates(run):
+    """The local engine names its folders by updates, metrics.jsonl counts steps."""
+    values = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(
+        yaml.safe_dump({**values, "train": {"batch_size": 8, "mini_batch_size": 4}})
+    )
+    assert [step for step, _ in checkpoints(run)] == [0, 1, 5]
 
 
 @pytest.mark.parametrize("name", ["absent", "empty"])

@@ -94,6 +94,40 @@ def test_a_killed_evaluation_goes_on_where_it_stopped_and_asks_nothing_twice(lab
     assert not (tmp_path / "out/judgments.jsonl").exists()
 
 
+def test_what_an_endpoint_answered_before_it_failed_is_kept(labelled, tmp_path):
+    """A failure passes there: the same command asks the failed questions again, and only those."""
+
+    class Failing(Echo):
+        def answer(self, task, conversations, *, done=lambda _: None, **options):
+            half = len(conversations) // 2
+            found = super().answer(task, conversations[:half], **options)
+            found += [Answer(problem="failed: 503")] * (len(conversations) - half)
+            done(dict(enumerate(found)))
+            return found
+
+    first, second = Failing(), Echo()
+    result = evaluate_data(Ready("openai:m", judge=first), labelled, tmp_path / "out")
+    assert "10 of 20 questions failed at the endpoint: the same command asks those again." in result.notes
+    result = evaluate_data(Ready("openai:m", judge=second), labelled, tmp_path / "out")
+    assert len(second.asked) == 10
+    assert not any("failed" in note for note in result.notes)
+    assert not (tmp_path / "out/judgments.jsonl").exists()
+    evaluate_data(Ready("m", judge=Failing()), labelled, tmp_path / "here")
+    assert not (tmp_path / "here/judgments.jsonl").exists(), "a model in this process would fail again"
+
+
+def test_pairs_whose_labels_stand_in_metadata_are_evaluated(tmp_path):
+    """Of older rows beside newer ones, the columns are null."""
+    rows = [pair_row(i, "AB"[i % 2]) for i in range(6)]
+    rows[0] |= {"preferred": None, "preference_strength": None}
+    rows[1]["preference_strength"] = "slightly"  # which nothing here looks at
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    judge = Echo(lambda content: "<preference>A</preference>")
+    result = evaluate_data(Ready("m", judge=judge), file, tmp_path / "out")
+    assert result.predictions.truth == ("A", "B") * 3
+
+
 def test_another_length_is_asked_again(labelled, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         evaluate_data(Ready("m", judge=Echo(dies_after=16)), labelled, tmp_path / "out")

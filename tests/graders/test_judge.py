@@ -194,6 +194,8 @@ def test_a_reasoning_judge_gives_its_own_reason(tiny_model, tmp_path):
     assert reason(task, read(task, text)) == "It is short.\nIt is right."
     assert reason(task, read(task, "Right. <score>3</score>")) == "Right."
     assert reason(task, read(task, "<think></think><score>3</score>")) == NO_REASON
+    named = "<think>I am to end with <score>. It is short.</think>\n<score>3</score>"
+    assert reason(task, read(task, named)) == "I am to end with <score>. It is short."
     vote = tally(task, ["<think>no</think><score>1</score>", *2 * ["<think>yes</think><score>3</score>"]])
     assert (vote.verdict, DASHES in vote.text, reason(task, vote)) == (3, True, "yes")
 

@@ -10,7 +10,14 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Lfm2Config,
+    Lfm2ForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+)
 
 from rm_gallery.core.errors import ConfigError, InvalidVerdict
 from rm_gallery.core.judge import Answer, LocalJudge
@@ -121,6 +128,38 @@ def test_attention_with_a_window_is_weighed_too():
         assert_close(answer, brute_force(judge, TASKS[0], conversation), TASKS[0])
 
 
+def convolutional():
+    """Every other layer keeps a state of its convolution, and no keys."""
+    torch.manual_seed(0)
+    config = Lfm2Config(
+        vocab_size=len(build_tokenizer()),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        layer_types=["conv", "full_attention"],
+        initializer_range=0.1,
+    )
+    return LocalJudge(Lfm2ForCausalLM(config).eval(), build_tokenizer())
+
+
+def test_layers_without_keys_are_weighed_too():
+    judge = convolutional()
+    for answer, conversation in zip(ask(judge, TASKS[0], ASKED), conversations(ASKED), strict=True):
+        assert_close(answer, brute_force(judge, TASKS[0], conversation), TASKS[0])
+
+
+def test_layers_without_keys_write_as_transformers_does():
+    judge = convolutional()
+    for text, written in zip(ASKED, judge.generate(conversations(ASKED), max_new_tokens=6), strict=True):
+        prompt = judge.tokenizer(judge.render(conversations([text])[0]), add_special_tokens=False)[
+            "input_ids"
+        ]
+        alone = judge.model.generate(torch.tensor([prompt]), generation_config=judge._plain(6))
+        assert written == judge.tokenizer.decode(alone[0, len(prompt) :], skip_special_tokens=True)
+
+
 def test_a_model_that_bends_its_logits_is_not_asked_for_its_distribution():
     tokenizer = build_tokenizer()
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
@@ -161,6 +200,24 @@ def test_a_draw_goes_to_the_first_on_the_scale_and_the_smallest_numbers_are_stil
     assert answer.verdict == 1
     assert answer.probabilities == pytest.approx((0, 0.5, 0.5, 0, 0))
     assert answer.mass == 0.0
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_model_that_overflowed_has_said_nothing(bad):
+    """It would be the first verdict, with all of the mass."""
+    assert weigh(TASKS[0], [-1.0, -1.0, bad, -1.0, -1.0]) == Answer(
+        problem="failed: the model's numbers are not finite"
+    )
+    assert weigh(TASKS[0], [-math.inf] * 5).problem, "no verdict is possible"
+    assert weigh(TASKS[0], [-math.inf, -1.0, -math.inf, -2.0, -3.0]).verdict == 1
+
+
+def test_means_that_are_equal_are_equal_numbers():
+    """A tie is told by equal numbers, and 0.1 + 0.2 is not 0.3 in floating point."""
+    task = TASKS[0]
+    votes = [[0] * 7 + [1] * 3, [0] * 8 + [1, 2]]
+    values = [tally(task, [task.format(score) for score in each]).value(task) for each in votes]
+    assert values == [0.3, 0.3]
 
 
 def test_a_vote_counts_the_legal_samples():
@@ -269,6 +326,18 @@ def test_what_is_too_long_is_counted_and_never_cut(tiny_model, mode):
     assert not any(answer.problem.startswith("overlong") for answer in answers[1:])
     assert answers[1] == ask(judge, task, ["a"], mode, samples=2)[0] or mode == "expected"
     assert {i: answer for batch in batches for i, answer in batch.items()} == dict(enumerate(answers))
+
+
+@pytest.mark.parametrize("mode", ["greedy", "vote"])
+def test_a_judge_is_asked_what_leaves_room_for_a_verdict(tiny_model, mode):
+    """Its card may allow answers as long as its context, and training kept such prompts."""
+    judge, task = LocalJudge.load(tiny_model), PointwiseTask()
+    frame = len(judge.encode(conversations([""]))[0])
+    room = len(task.format(0)) + 1  # a token a byte, and the end of the turn
+    fits, beyond = "w" * (2048 - frame - room), "w" * (2048 - frame - room + 1)
+    found = ask(judge, task, [fits, beyond], mode, max_new_tokens=2048, samples=1)
+    assert [answer.problem.partition(":")[0] for answer in found] == ["unparsable", "overlong"]
+    assert len(found[0].text) <= room
 
 
 @pytest.mark.parametrize("mode", ["expected", "greedy", "vote"])

@@ -182,3 +182,25 @@ def test_a_conversation_that_the_template_refuses_fails_alone(tmp_path):
     )
     assert failed.problem.startswith("failed: the chat template refuses the conversation: no system turn")
     assert scored.score is not None
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_model_that_overflowed_has_given_no_score(tmp_path, bad):
+    """NaN is neither equal to a number nor larger, and would make the other response the better one."""
+    judge = ScalarJudge.load(decoder(tmp_path))
+    with torch.no_grad():
+        judge.model.score.weight[0, 0] = bad
+    answers = judge.score(CONVERSATIONS)
+    assert {answer.score for answer in answers} == {None}
+    assert {answer.problem for answer in answers} == {"failed: the model's numbers are not finite"}
+
+
+def test_in_bfloat16_too_the_head_computes_in_float32(tmp_path):
+    """Scores rounded to bfloat16 are a sixteenth apart from 8 on: close responses would tie."""
+    folder = decoder(tmp_path)
+    judge = ScalarJudge.load(folder)
+    judge.autocast = torch.bfloat16
+    with torch.no_grad():
+        judge.model.score.weight *= 100
+    scores = [answer.score for answer in judge.score(CONVERSATIONS)]
+    assert any(score != torch.tensor(score).bfloat16().item() for score in scores)

@@ -272,3 +272,12 @@ def test_rewards_load_without_torch():
         "assert not {'torch', 'transformers', 'trl'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("kind", ["folder", "chat model"])
+def test_what_cannot_be_asked_about_has_no_reward_and_leaves_the_others_theirs(judge, kind):
+    model = OpenAIChatModel(str(judge), is_local=True) if kind == "chat model" else judge
+    logged = {}
+    found = as_trl_reward(model)(["Why?", " ", "How?"], ["a", "b", "c"], log_metric=logged.__setitem__)
+    assert [score is None for score in found] == [False, True, False]
+    assert logged == {"judge/missing": pytest.approx(1 / 3)}

@@ -39,7 +39,7 @@ from rm_gallery.core.models.retry import Backoff
 from rm_gallery.core.runner import GraderConfig, GradingRunner
 from rm_gallery.core.runner.identity import grader_identity, item_key
 from rm_gallery.core.runner.journal import GradingJournal, keeps
-from rm_gallery.core.tasks import get_task
+from rm_gallery.core.tasks import MultiDimensionTask, PairwiseTask, PointwiseTask, get_task
 from tests.runner.graders import Killed, Length
 
 QUICK = Backoff(first=0.0, longest=0.0)
@@ -460,6 +460,29 @@ def test_what_a_class_says_is_part_of_its_graders_identity():
 
     assert of("how long?") == of("how long?")
     assert of("how long?") != of("how short?")
+
+
+def test_another_question_of_a_task_is_another_grade(tiny_model):
+    """A template, a scale, a description: classes and ranges, which say nothing of themselves."""
+    model = OpenAIChatModel(str(tiny_model), is_local=True)
+
+    class Other(PointwiseTask):
+        def prompt(self, row):
+            return super().prompt(row) + " Be strict."
+
+    class Labelled(PointwiseTask):
+        def format(self, verdict):
+            return f"{super().format(verdict)}."
+
+    tasks = [PointwiseTask(), Other(), Labelled()]
+    described = [{"help": {"weight": 1, "description": text}} for text in ("kind", "right")]
+    tasks += [MultiDimensionTask(dimensions=dimensions) for dimensions in described]
+    tasks.append(MultiDimensionTask(dimensions={"help": {"weight": 1, "scale": [0, 9]}}))
+    found = [grader_identity("a", JudgeGrader(model, task)) for task in tasks]
+    assert len(set(found)) == len(tasks)
+    assert found == [grader_identity("a", JudgeGrader(model, task)) for task in tasks]
+    pairs = [grader_identity("a", PairJudgeGrader(model, PairwiseTask(instruction=i))) for i in ("x", "y")]
+    assert len(set(pairs)) == 2
 
 
 def test_a_line_is_readable_by_other_tools(tmp_path):

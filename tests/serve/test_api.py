@@ -19,11 +19,11 @@ from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.judge import Answer
 from rm_gallery.core.judge.endpoint import EndpointJudge
 from rm_gallery.core.judge.orders import outcome
+from rm_gallery.core.judge.scalar import ScalarJudge
 from rm_gallery.core.judge.subject import Candidate, Subject
 from rm_gallery.core.models import OpenAIChatModel
 from rm_gallery.core.serve import Settings, create_app
-from rm_gallery.core.serve.asking import plan_scores, ranks, scored
-from rm_gallery.core.serve.schemas import ScoreItem
+from rm_gallery.core.serve.asking import ranks, scored
 from rm_gallery.core.tasks import MultiDimensionTask, PairwiseTask, PointwiseTask
 from rm_gallery.core.tasks.saved import save_task
 from tests.endpoint import Endpoint, normal, status
@@ -157,13 +157,12 @@ def test_a_verdict_that_is_no_number_is_no_score(tiny_model):
     assert result["problem"].startswith("failed: ")
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_number_that_is_not_finite_is_no_score(value):
-    plan = plan_scores([ScoreItem(query="q", response="r")], None)
-    for answer in (Answer(score=value), Answer(verdict=1, probabilities=(value, 0.5), mass=1.0)):
-        [score] = plan.results([answer])
-        assert score.score is None
-        assert "not finite" in score.problem
+def test_a_number_that_is_not_finite_is_no_score(tmp_path, monkeypatch):
+    monkeypatch.setattr(ScalarJudge, "_forest", lambda self, encoded: iter([(list(encoded), [[math.nan]])]))
+    with serving(decoder(tmp_path)) as running:
+        [result] = running.results("/v1/score", ITEMS[:1])
+    assert result["score"] is None
+    assert "not finite" in result["problem"]
 
 
 def test_numbers_of_verdicts():

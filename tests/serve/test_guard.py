@@ -127,6 +127,17 @@ def test_a_body_of_just_that_size_is_taken(locked):
     assert locked.http.post("/v1/score", content=padded + b" ", headers=headers).status_code == 413
 
 
+def test_of_thousands_that_are_no_questions_the_first_is_named(locked):
+    """An error for each would be gigabytes in a body of megabytes."""
+    response = locked.post("/v1/score", {"items": [{}] * 30_000})
+    assert response.status_code == 422
+    assert response.json()["error"]["param"].startswith("items.0")
+    assert (
+        "more)" not in response.json()["error"]["message"]
+        or "(and 2 more)" in response.json()["error"]["message"]
+    )
+
+
 def test_a_request_with_too_many_questions_is_refused(locked, pairwise):
     assert len(locked.results("/v1/score", [ITEM] * 8)) == 8
     response = locked.post("/v1/score", {"items": [ITEM] * 9})

@@ -102,6 +102,9 @@ def test_parting_takes_time_linear_in_the_text():
     assert parted(f"{padding}p{spaces}", "p").response == spaces
     assert turns(spaces + "<|im_start|>user\n" + spaces) == turns("<|im_start|>user\n" + spaces)
     assert turns("<|im_start|>" * 100_000) == []
+    # a prompt that is found within special tokens again and again
+    with pytest.raises(Refusal, match="cannot be told"):
+        parted("<s>" * 300_000, "s>" + "<s>" * 200_000)
 
 
 # -- over HTTP

@@ -18,7 +18,8 @@ REPORTED = {"reward", "accuracy", "mae", "kappa", "parse_rate"}
 @pytest.fixture(scope="module")
 def quickstart(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """(its folder, what it printed)."""
-    out = tmp_path_factory.mktemp("quickstart")
+    out = tmp_path_factory.mktemp("quickstart") / "try #1"  # which YAML would cut at the hash
+    out.mkdir()
     (out / ".quickstart").touch()
     (out / "model").symlink_to(smollm2)  # fetched already, for the other tests
     done = subprocess.run(

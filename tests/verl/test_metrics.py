@@ -513,6 +513,19 @@ def test_a_line_does_not_wait_for_ever(tmp_path, late):
     assert record["loss"] == -0.0099
 
 
+def test_a_reward_that_fails_on_the_samples_costs_their_figures_and_no_run(tmp_path, monkeypatch, caplog):
+    """One's own may look at a source, which the dump of training samples does not hold."""
+    run = make_run(tmp_path)
+    (tmp_path / "verl/metrics-1.jsonl").write_bytes(as_bytes(run_lines(1)[1:]))
+    write_dumps(tmp_path, range(2))
+    mirror = Mirror(run)
+    monkeypatch.setattr(mirror.task, "reward", lambda *_: {}[""])
+    (record,) = mirror.poll(last=True)
+    assert record["loss"] == -0.0099
+    assert "accuracy" not in record
+    assert "no figures of these samples: KeyError" in caplog.text
+
+
 def test_samples_of_an_earlier_try_are_not_taken_for_those_of_the_step(tmp_path):
     """The resumed run overwrites them only after its line."""
     run = make_run(tmp_path)

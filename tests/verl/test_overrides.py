@@ -11,10 +11,11 @@ import yaml
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.train import TrainConfig
 from rm_gallery.core.train.config import check_config, load_config
+from rm_gallery.core.train.run_folder import RunFolder
 from rm_gallery.core.train.verl import cpu
 from rm_gallery.core.train.verl.overrides import Machine, build_overrides, to_words
 from rm_gallery.core.train.verl.sizing import Layout, ModelSize, layout, model_size
-from rm_gallery.core.train.verl.submit import pack
+from rm_gallery.core.train.verl.submit import pack, packed
 from tests.conftest import ROOT
 
 BASE = {"engine": "verl", "model": {"path": "Qwen/Qwen2.5-7B-Instruct"}, "data": {"train": "a.parquet"}}
@@ -51,6 +52,48 @@ def test_a_set_on_the_command_line_goes_before_the_files_dotted_key(tmp_path):
         file, ["verl.trainer.nnodes=4", "verl.trainer.n_gpus_per_node=2", "verl.+data.mine=x"]
     )
     assert loaded.verl == {"trainer.nnodes": 4, "trainer.n_gpus_per_node": 2, "+data.mine": "x"}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "device", "plain"),
+    [("float32", "cuda", True), ("auto", "cpu", True), ("bfloat16", "cuda", False), ("auto", "cuda", False)],
+)
+def test_float32_is_float32_in_the_update_too(dtype, device, plain):
+    """verl's FSDP engine reads no `dtype`: without `mixed_precision` it computes in bfloat16."""
+    made = overrides(config(model={"dtype": dtype}), Machine(device=device, gpus_per_node=1))
+    for part in ("actor", "ref"):
+        found = made.get(f"+actor_rollout_ref.{part}.fsdp_config.mixed_precision")
+        assert found == (
+            dict.fromkeys(("param_dtype", "reduce_dtype", "buffer_dtype"), "fp32") if plain else None
+        )
+    assert (made["actor_rollout_ref.rollout.dtype"] == "float32") == plain
+
+
+def test_the_home_folder_is_found(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    made = overrides(config(data={"train": "~/a.parquet", "val": "~/b.parquet"}))
+    assert made["data.train_files"] == str(tmp_path / "a.parquet")
+    assert made["data.val_files"] == str(tmp_path / "b.parquet")
+
+
+def test_a_submitted_run_is_gone_on_with(tmp_path, monkeypatch):
+    """The job writes absolute paths and its own copies of code into the run's folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rewards.py").write_text("def squared(predicted, true):\n    return 1.0\n")
+    (tmp_path / "job").mkdir()
+    made = config(reward={"name": "rewards.py:squared"})
+    pack(made, tmp_path / "job")
+    run = tmp_path / "run"
+    run.mkdir()
+    monkeypatch.chdir(tmp_path / "job")
+    job = load_config(tmp_path / "job" / "config.yaml")
+    (run / "config.yaml").write_text(yaml.safe_dump(job.model_dump(mode="json")))
+    monkeypatch.chdir(tmp_path)
+    assert RunFolder.find(made, run, written=packed(made)).path == run
+    with pytest.raises(ConfigError, match=r"another train\.seed"):
+        RunFolder.find(
+            made, run, written=packed(config(reward={"name": "rewards.py:squared"}, train={"seed": 9}))
+        )
 
 
 def test_the_loss_is_the_local_engines():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ from rm_gallery.core import trivial
 from rm_gallery.core.data.converters import BadRow
 from rm_gallery.core.data.hashing import HashSet, prompt_hash
 from rm_gallery.core.data.report import histogram
-from rm_gallery.core.data.samples import Pair, Row, Sample
+from rm_gallery.core.data.samples import Pair, Row, Sample, number
 from rm_gallery.core.data.sources import FileSource, find_files
 from rm_gallery.core.errors import DataError
 from rm_gallery.core.rewards import exp_decay
@@ -55,7 +56,7 @@ class _Description:
         self._prompt_words: Counter[int] = Counter()
         self._response_words: Counter[int] = Counter()
         self._hashes = array("Q")
-        self._scores = array("b")  # of the label the baselines are for; -1 is missing
+        self._scores = array("d")  # of the label the baselines are for; NaN is missing
         self._lengths = array("q")
         self._longer: Counter[float] = Counter()
         self._target = ""
@@ -112,12 +113,13 @@ class _Description:
                 self._longer[_agreement(sample)] += 1
             return digest
         self._response_words[len(sample.response.split())] += 1
-        self._count({name: sample.labels.get(name) for name in (*self._labels, *sample.labels)})
+        labels = {name: _label(value, name) for name, value in sample.labels.items()}
+        self._count({name: labels.get(name) for name in (*self._labels, *labels)})
         if not self._target:
-            self._target = "helpfulness" if "helpfulness" in sample.labels else next(iter(sample.labels), "")
+            self._target = "helpfulness" if "helpfulness" in labels else next(iter(labels), "")
         self._hashes.frombytes(digest)
-        score = sample.labels.get(self._target)
-        self._scores.append(score if score is not None and 0 <= score <= 127 else -1)
+        score = labels.get(self._target)
+        self._scores.append(math.nan if score is None else score)
         self._lengths.append(len(sample.response))
         return digest
 
@@ -136,7 +138,7 @@ class _Description:
         }
 
     def _pointwise(self) -> dict[str, Any]:
-        scores = {score: count for score, count in Counter(self._scores).items() if score >= 0}
+        scores = {_plain(s): n for s, n in Counter(s for s in self._scores if not math.isnan(s)).items()}
         total = sum(scores.values())
         if not total:
             return {}
@@ -153,7 +155,7 @@ class _Description:
         """Over all pairs of responses to one prompt with different labels: is the longer one the better?"""
         import numpy as np
 
-        hashes, scores = np.frombuffer(self._hashes, np.uint64), np.frombuffer(self._scores, np.int8)
+        hashes, scores = np.frombuffer(self._hashes, np.uint64), np.frombuffer(self._scores, np.float64)
         lengths = np.frombuffer(self._lengths, np.int64)
         order = np.argsort(hashes, kind="stable")
         hashes, found = hashes[order], Counter[float]()
@@ -161,14 +163,24 @@ class _Description:
         apart = 1
         while apart < len(hashes) and (same := hashes[apart:] == hashes[:-apart]).any():
             left, right = order[:-apart][same], order[apart:][same]
-            known = (scores[left] >= 0) & (scores[right] >= 0) & (scores[left] != scores[right])
+            known = ~np.isnan(scores[left] + scores[right]) & (scores[left] != scores[right])
             left, right = left[known], right[known]
             longer = np.sign(lengths[right] - lengths[left])
-            better = np.sign(scores[right].astype(np.int64) - scores[left])
+            better = np.sign(scores[right] - scores[left])
             for value, wins in ((1.0, longer == better), (0.5, longer == 0), (0.0, longer == -better)):
                 found[value] += int(wins.sum())
             apart += 1
         return found
+
+
+def _label(value: Any, name: str) -> float | None:
+    found = number(value, f"`{name}`")
+    return None if found is None else _plain(found)
+
+
+def _plain(score: float) -> float:
+    """3 of 3.0, as labels are shown."""
+    return int(score) if score.is_integer() else score
 
 
 def _agreement(pair: Pair) -> float:

@@ -6,7 +6,7 @@ another 8 a prompt (24 while two sorted runs merge), however large the files are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -174,6 +174,8 @@ class _Run:
             said = (
                 f"gave metadata {sorted(judgment.metadata)}, its metadata_names are {sorted(self._metadata)}"
             )
+        elif wrong := [value for value in _labels(judgment) if not isinstance(value, int) and value % 1]:
+            said = f"gave the label {wrong[0]!r}; exported labels are whole numbers"
         if said:
             raise DataError(f"{self.report.source} {said} ({name}:{line})")
 
@@ -213,3 +215,7 @@ def _refuse_overwriting(sources: Sequence[Source], plan: SplitPlan, exporter: Ex
 
 def _tick(progress: Progress, before: int, total: int, report: ConversionReport) -> Callable[[Source], None]:
     return lambda source: progress(before + source.position, total, report.read)
+
+
+def _labels(judgment: Judgment) -> Iterable[float]:
+    return judgment.labels.values() if isinstance(judgment, Sample) else (judgment.strength,)

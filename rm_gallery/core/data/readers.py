@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rm_gallery.core.data.sources import FileSource
 
 Rows = Iterator[tuple[int, dict[str, Any] | BadRow]]
+_BOM = b"\xef\xbb\xbf"
 _BUFFER = 1 << 20
 _TICK = 256  # rows between updates of the position
 
@@ -61,7 +62,7 @@ def _lines(source: FileSource, lines: IO[bytes] | io.BufferedReader, raw: IO[byt
     for number, line in enumerate(lines, 1):
         if not number % _TICK:
             source.position = raw.tell()
-        if number == 1 and line.startswith(b"\xef\xbb\xbf"):
+        if number == 1 and line.startswith(_BOM):
             line = line[3:]
         try:
             row = loads(line)
@@ -74,14 +75,20 @@ def _lines(source: FileSource, lines: IO[bytes] | io.BufferedReader, raw: IO[byt
 
 
 def _first_byte(raw: IO[bytes]) -> bytes:
-    start = raw.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    start = raw.read(4096).removeprefix(_BOM).lstrip()[:1]
     raw.seek(0)
     return start
 
 
+def _skip_mark(raw: IO[bytes]) -> None:
+    if raw.read(len(_BOM)) != _BOM:
+        raw.seek(0)
+
+
 def _json_object_or_lines(source: FileSource, raw: IO[bytes]) -> Rows:
     """A `.json` that begins with an object: many publishers name JSON Lines so."""
-    first = raw.readline().removeprefix(b"\xef\xbb\xbf")
+    _skip_mark(raw)
+    first = next((line for line in raw if line.strip()), b"")
     raw.seek(0)
     try:
         orjson.loads(first)
@@ -98,6 +105,7 @@ def _json_array(source: FileSource, raw: IO[bytes]) -> Rows:
     if _first_byte(raw) != b"[":
         raise DataError(f"{source.path} is not an array of objects: it does not begin with [")
     number = 0
+    _skip_mark(raw)  # ijson takes it for a character
     try:
         for number, row in enumerate(ijson.items(raw, "item", use_float=True), 1):
             if not number % _TICK:
@@ -157,9 +165,22 @@ def _parquet(source: FileSource, raw: IO[bytes]) -> Rows:
         total = max(1, file.metadata.num_rows)
         number = 0
         for batch in file.iter_batches(batch_size=_TICK):
-            for row in batch.to_pylist():
+            for row in _of_batch(batch):
                 number += 1
                 yield number, row
             source.position = source.size * number // total
     except pa.ArrowException as error:
         raise DataError(f"{source.path} is not a valid Parquet file: {error}") from error
+
+
+def _of_batch(batch: Any) -> list[dict[str, Any] | BadRow]:
+    try:
+        rows: list[dict[str, Any] | BadRow] = batch.to_pylist()
+    except UnicodeDecodeError:  # Parquet promises UTF-8, and a writer may not have kept to it
+        rows = []
+        for number in range(batch.num_rows):
+            try:
+                rows += batch.slice(number, 1).to_pylist()
+            except UnicodeDecodeError:
+                rows.append(BadRow("a text is not UTF-8"))
+    return rows

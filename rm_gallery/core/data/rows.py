@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def _parquet(path: Path) -> list[dict[str, Any]]:
 
     try:
         rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {error}") from error
     return rows
 
@@ -67,8 +68,10 @@ def _json_lines(path: Path) -> list[dict[str, Any]]:
                 if not isinstance(row, dict):
                     raise DataError(f"{path}, line {number} is not an object")
                 rows.append(row)
-    except (EOFError, gzip.BadGzipFile) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path} is not a complete gzip file: {error}") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
     return rows
 
 
@@ -76,9 +79,11 @@ def _json(path: Path) -> list[dict[str, Any]]:
     import orjson
 
     try:
-        rows = orjson.loads(path.read_bytes())
+        rows = orjson.loads(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
     except orjson.JSONDecodeError as error:
         raise DataError(f"{path} is not JSON: {error}") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise DataError(f"{path} must hold an array of objects; .jsonl is one object a line")
     return rows

@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from rm_gallery.core.errors import DataError
 
@@ -19,6 +19,7 @@ Row = Mapping[str, Any]
 Role = Literal["system", "user", "assistant"]
 Preferred = Literal["A", "B", "tie"]
 _OTHER: dict[Preferred, Preferred] = {"A": "B", "B": "A", "tie": "tie"}
+_PAIR_LABELS = ("preferred", "preference_strength")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,23 +121,29 @@ class Pair:
         if len(outputs) != 2:
             raise DataError(f"{row_name(row)}: a pair needs two responses in `output`, found {len(outputs)}")
         metadata = metadata_of(row)
-        preferred = row.get("preferred", metadata.get("preferred"))
-        if preferred not in _OTHER:
+        # a null column does not hide what `metadata` says
+        labels = metadata | {key: row[key] for key in _PAIR_LABELS if row.get(key) is not None}
+        preferred = labels.get("preferred")
+        if not isinstance(preferred, str) or preferred not in _OTHER:
             raise DataError(f"{row_name(row)}: `preferred` is {preferred!r}, expected 'A', 'B' or 'tie'")
-        given = row.get("preference_strength", metadata.get("preference_strength"))
-        strength = number(given, f"{row_name(row)}: `preference_strength`") or 0
+        strength = number(labels.get("preference_strength"), f"{row_name(row)}: `preference_strength`") or 0
         return cls(
             input=conversation(row),
             response_a=outputs[0]["content"],
             response_b=outputs[1]["content"],
-            preferred=cast(Preferred, preferred),
+            preferred=preferred,
             strength=strength if strength % 1 else int(strength),
             unique_id=str(row.get("unique_id") or ""),
             data_source=str(row.get("data_source") or "unknown"),
             task_category=str(row.get("task_category") or "general"),
             # `to_row` puts the labels there too, where older readers look for them
-            metadata={k: v for k, v in metadata.items() if k not in ("preferred", "preference_strength")},
+            metadata={k: v for k, v in metadata.items() if k not in _PAIR_LABELS},
         )
+
+    @classmethod
+    def unlabelled(cls, row: Row) -> Pair:
+        """What was compared, of a row whose label is missing, bad or nobody's business here: as a tie."""
+        return cls.from_row({**row, "preferred": "tie", "preference_strength": 0})
 
 
 def conversation(row: Row) -> tuple[Message, ...]:
@@ -146,9 +153,13 @@ def conversation(row: Row) -> tuple[Message, ...]:
         turns = [{"role": "user", "content": turns}]
     if not isinstance(turns, list | tuple):
         turns = []
-    if not all(isinstance(turn, Mapping) and "role" in turn and "content" in turn for turn in turns):
-        raise DataError(f"{row_name(row)}: every message of `input` needs a `role` and a `content`")
-    messages = tuple(Message(str(turn["role"]), str(turn["content"])) for turn in turns)
+    for turn in turns:
+        given = [turn.get(key) for key in ("role", "content")] if isinstance(turn, Mapping) else []
+        if not given or not all(isinstance(text, str) for text in given):
+            raise DataError(
+                f"{row_name(row)}: every message of `input` needs a `role` and a `content`, both texts"
+            )
+    messages = tuple(Message(turn["role"], turn["content"]) for turn in turns)
     if not messages or not messages[-1].content.strip():
         raise DataError(f"{row_name(row)}: `input` holds no query; it must be a list of chat messages")
     return messages
@@ -208,12 +219,20 @@ def _outputs(row: Row) -> list[dict[str, Any]]:
     if isinstance(outputs, Mapping):
         outputs = [outputs]
     found: list[dict[str, Any]] = []
+    if outputs is not None and not isinstance(outputs, list | tuple):
+        raise DataError(
+            f"{row_name(row)}: `output` is {type(outputs).__name__}, expected a response or a list of two"
+        )
     for output in outputs or ():
         answer = decoded(output)
         answer = decoded(answer.get("answer", answer)) if isinstance(answer, Mapping) else answer
         if not isinstance(answer, Mapping) or not isinstance(answer.get("content"), str):
             raise DataError(f"{row_name(row)}: `output` needs a `content` text for each response")
         label = decoded(answer.get("label")) or {}
+        if not isinstance(label, Mapping):
+            raise DataError(
+                f"{row_name(row)}: `label` of a response is {label!r}, expected names with their values"
+            )
         found.append(
             {"content": answer["content"], "label": {k: v for k, v in label.items() if v is not None}}
         )

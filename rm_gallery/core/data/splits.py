@@ -29,6 +29,7 @@ class SplitPlan:
 
     def __init__(self, sources: Sequence[Source], config: ExportConfig) -> None:
         self.names = list(config.split_ratio)
+        self._by_source = config.split == "source"
         self._ratio = RatioSplit(config.split_ratio, config.seed)
         self._known: dict[str, str] = {}
         self.notices: list[str] = []
@@ -69,6 +70,10 @@ class SplitPlan:
         split = split_of(word)
         if split is None and self.from_source:
             raise BadRow("split is none of train, validation and test", word)
+        if split is not None and self._by_source and not self.from_source:
+            raise BadRow(
+                "split is given, and the first row of the source has none; export.split: ratio draws instead"
+            )
         return split
 
     def assign(self, prompt: bytes, own: str | None) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rm_gallery.core.errors import ConfigError, nearest
 
@@ -114,11 +115,12 @@ def this_machine() -> Machine:
         raise ConfigError(f"name the machine: --machine {' or '.join(MACHINES)}") from None
     if not torch.cuda.is_available():
         return measure_cpu()
-    name = torch.cuda.get_device_name().upper().replace(" ", "")
-    # the longer names first: L4 is in L40
-    for key in sorted(MACHINES, key=len, reverse=True):
-        if key.upper() in name and "L40" not in name:
-            return MACHINES[key]
+    # by whole words: L4 is in L40S, A100 in A1000
+    parts = re.split(r"[^A-Z0-9]+", torch.cuda.get_device_name().upper().replace("RTX ", "RTX"))
+    for key, machine in MACHINES.items():
+        if key.upper() in parts:
+            # a card of one name comes with more than one memory
+            return replace(machine, memory=float(torch.cuda.get_device_properties(0).total_memory))
     raise ConfigError(
         f"the figures of {torch.cuda.get_device_name()} are not known here: name a machine like it, --machine "
         f"{' or '.join(MACHINES)}, or calibrate with --from RUN"

@@ -144,7 +144,9 @@ def compute_baselines(
                 "length",
                 "the longer response, in characters",
                 _apply(
-                    task, rows, [trivial.longer(p.response_a, p.response_b) for p in map(Pair.from_row, rows)]
+                    task,
+                    rows,
+                    [trivial.longer(p.response_a, p.response_b) for p in map(Pair.unlabelled, rows)],
                 ),
             )
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +13,10 @@ from typing import Any
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.evaluate.result import EvalResult
 from rm_gallery.core.judge.scalar import is_scalar_model
+from rm_gallery.core.tasks.saved import CARD
 
 CURVE = "curve.json"
-_STEP = re.compile(r"(?:checkpoint-|global_step_)(\d+)")
+_STEP = re.compile(r"(checkpoint-|global_step_)(\d+)")
 _DONE = "metrics.json"
 
 
@@ -57,7 +58,7 @@ def evaluate_checkpoints(
             say(f"step {step}: evaluated before")
         else:
             say(f"step {step}: {folder.name if folder.parent.name != folder.name else folder}")
-            with _whole(folder) as model:
+            with _whole(folder, target / "merged") as model:
                 evaluate(str(model), target)
         details = json.loads((target / "summary.json").read_text("utf-8"))
         keys = ("benchmark", "mode", "n", "headline", "metrics")
@@ -83,27 +84,36 @@ def _check_settings(out: Path, settings: Mapping[str, Any]) -> None:
 
 def checkpoints(run: Path) -> list[tuple[int, Path]]:
     """(step, folder) of what a run keeps, in order; step 0 is the model that it started from, where it is a folder."""
-    found = (
-        {
-            int(match[1]): folder / "actor" if (folder / "actor").is_dir() else folder
-            for folder in run.iterdir()
-            if folder.is_dir() and (match := _STEP.fullmatch(folder.name))
-        }
-        if run.is_dir()
-        else {}
-    )
+    found = {}
+    for folder in run.iterdir() if run.is_dir() else ():
+        if match := _STEP.fullmatch(folder.name):
+            local = match[1] == "checkpoint-"
+            whole = folder if local else folder / "actor"
+            # written last: without it a checkpoint was cut off, or is removed already
+            if (whole / CARD).is_file():
+                found[int(match[2]) // (_updates(run) if local else 1)] = whole
     if found and (start := _start(run)) is not None:
         found.setdefault(0, start)
     return sorted(found.items())
 
 
-def _start(run: Path) -> Path | None:
+def _config(run: Path) -> dict[str, Any]:
     import yaml
 
     file = run / "config.yaml"
-    if not file.is_file():
-        return None
-    config = yaml.safe_load(file.read_text("utf-8"))
+    found = yaml.safe_load(file.read_text("utf-8")) if file.is_file() else None
+    return found if isinstance(found, dict) else {}
+
+
+def _updates(run: Path) -> int:
+    """Of a step: the local engine names its folders by updates."""
+    train = _config(run).get("train") or {}
+    batch, mini = train.get("batch_size"), train.get("mini_batch_size")
+    return max(1, int(batch) // int(mini)) if batch and mini else 1
+
+
+def _start(run: Path) -> Path | None:
+    config = _config(run)
     folder = Path(str(config.get("model", {}).get("path"))).expanduser()
     if not folder.is_dir():
         return None
@@ -113,12 +123,15 @@ def _start(run: Path) -> Path | None:
 
 
 @contextmanager
-def _whole(folder: Path) -> Iterator[Path]:
-    """A folder that holds one whole model, or adapters with their base."""
+def _whole(folder: Path, scratch: Path) -> Iterator[Path]:
+    """A folder that holds one whole model, or adapters with their base: of shards `scratch`, which is removed at the end.
+
+    An evaluation that is stopped leaves it, for its answers are known by the folder's name and date.
+    """
     from rm_gallery.core.train.merge import SHARDS, merge_checkpoint
 
     if not (folder / SHARDS).is_file():
         yield folder
         return
-    with tempfile.TemporaryDirectory() as scratch:
-        yield merge_checkpoint(folder, Path(scratch) / "model")
+    yield scratch if scratch.is_dir() else merge_checkpoint(folder, scratch)
+    shutil.rmtree(scratch)

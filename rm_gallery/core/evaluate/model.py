@@ -21,7 +21,7 @@ from rm_gallery.core.evaluate.build import build_benchmark_result, build_result
 from rm_gallery.core.evaluate.predictions import score_outputs
 from rm_gallery.core.evaluate.result import EvalResult, write_result
 from rm_gallery.core.evaluate.rows import check_rows, infer_task
-from rm_gallery.core.judge.answer import MODES, Answer
+from rm_gallery.core.judge.answer import FAILED, MODES, Answer
 from rm_gallery.core.judge.journal import Journal, ask_all
 from rm_gallery.core.judge.subject import Asking, Candidate
 from rm_gallery.core.tasks import Task
@@ -173,11 +173,11 @@ def _on_rows(
         mode=settings.how.mode,
         train=train_rows,
         seed=settings.seed,
-        notes=notes,
+        notes=[*notes, *_failures(model, answers)],
         made={"data": str(path), "train": str(train) if train else None, **made},
     )
     write_result(out, result)
-    journal.delete()
+    _finish(journal, model, answers)
     return result
 
 
@@ -205,13 +205,30 @@ def _on_items(
         name=name or benchmark.name,
         kind="scalar" if task is None else "pairwise" if task.responses == 2 else "pointwise",
         seed=settings.seed,
-        notes=[*notes, *_counted(answers)],
+        notes=[*notes, *_counted(answers), *_failures(model, answers)],
         made={"data": str(path), "questions": len(answers), **made},
     )
     write_answers(out / "predictions.parquet", items, asked, answers, task)
     write_result(out, result)
-    journal.delete()
+    _finish(journal, model, answers)
     return result
+
+
+def _finish(journal: Journal, model: Candidate, answers: Sequence[Answer]) -> None:
+    """An endpoint's failures pass: what it did answer is kept, for the same command to ask only the rest."""
+    if model.is_endpoint and any(answer.problem.startswith(FAILED) for answer in answers):
+        journal.close()
+    else:
+        journal.delete()
+
+
+def _failures(model: Candidate, answers: Sequence[Answer]) -> list[str]:
+    failed = sum(answer.problem.startswith(FAILED) for answer in answers)
+    if not failed or not model.is_endpoint:
+        return []
+    return [
+        f"{failed} of {len(answers)} questions failed at the endpoint: the same command asks those again."
+    ]
 
 
 def _ask(

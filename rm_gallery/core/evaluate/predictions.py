@@ -327,7 +327,7 @@ def _content(row: Row, kind: Kind, first_order: dict[str, str]) -> dict[str, Any
         sample = Sample.from_row(row)
         query, a, b, group, order = conversation_text(sample.input), sample.response, "", "", ""
     else:
-        pair = Pair.from_row(row)
+        pair = Pair.unlabelled(row)
         query, a, b = conversation_text(pair.input), pair.response_a, pair.response_b
         # The group is what the two orders have in common. Taking it from the texts holds for every source,
         # also for files whose metadata does not name it.

@@ -16,13 +16,14 @@ def ranking_scores(predictions: Predictions) -> Array:
     """Each row's number to rank by: the mean of its distribution, else its verdict, NaN where there is none."""
     scale = np.asarray(predictions.labels, dtype=np.float64)
     columns = zip(predictions.predicted, predictions.probabilities, strict=True)
-    return np.array(
+    found = np.array(
         [
             np.nan if verdict is None else float(np.dot(p, scale)) if p is not None else float(verdict)
             for verdict, p in columns
         ],
         dtype=np.float64,
     )
+    return found.round(9)  # means that are equal in exact numbers are equal here
 
 
 def weighted_scores(predictions: Predictions) -> tuple[Array, Array]:
@@ -31,7 +32,6 @@ def weighted_scores(predictions: Predictions) -> tuple[Array, Array]:
     for part in predictions.parts:
         truth += part.weight * np.asarray(part.predictions.truth, dtype=np.float64)
         scores += part.weight * ranking_scores(part.predictions)
-    # means that are equal in exact numbers are equal here
     return truth.round(9), scores.round(9)
 
 

@@ -61,6 +61,9 @@ class JudgeGrader(BaseGrader):
         self.criterion, self._numbers = _numbers(self.task, criterion)
         self.name = name or self.criterion
         self.scale = (min(self._numbers), max(self._numbers))
+        # what a journal knows a grade by: another prompt or other verdicts are another question
+        self.question = self.task.messages(response_row("query", "response"))
+        self.answers = _formats(self.task)
 
     async def _grade(self, fields: dict[str, Any]) -> GraderResult:
         conversation = self.task.messages(response_row(fields["query"], fields["response"]))
@@ -119,6 +122,8 @@ class PairJudgeGrader(BaseGrader):
         if set(self.task.verdicts()) != set(LABELS):
             raise ConfigError(f"the verdicts of the task {self.task.name} are not A, B and tie")
         self.name = name or self.task.name
+        self.question = self.task.messages(pair_row("query", "first", "second"))  # as of `JudgeGrader`
+        self.answers = _formats(self.task)
 
     async def _grade(self, fields: dict[str, Any]) -> GraderResult:
         query, shown = fields["query"], texts(fields["responses"], "responses")
@@ -147,11 +152,19 @@ def reason(task: Task[Any], answer: Answer) -> str:
     for text in answer.text.split(DASHES):
         if answer.mass is not None and read(task, text).verdict != answer.verdict:
             continue
-        rest = re.sub(rf"<({fields})>.*?</\1>", "", text, flags=re.DOTALL | re.IGNORECASE) if fields else ""
-        rest = re.sub(r"</?think>", "", rest, flags=re.IGNORECASE).strip()
+        # a reasoning may name a tag without closing it
+        thought, _, said = text.rpartition("</think>")
+        rest = re.sub(rf"<({fields})>.*?</\1>", "", said, flags=re.DOTALL | re.IGNORECASE) if fields else ""
+        rest = re.sub(
+            r"</?think>", "", f"{thought}\n{rest}" if thought else rest, flags=re.IGNORECASE
+        ).strip()
         if rest:
             return rest
     return NO_REASON
+
+
+def _formats(task: Task[Any]) -> list[str]:
+    return [task.format(verdict) for verdict in task.verdicts()]
 
 
 def criterion_of(task: Task[Any]) -> str:

@@ -61,7 +61,8 @@ class Answer:
         known = [number for number in numbers if number is not None]
         if len(known) < len(numbers):
             return None
-        return math.fsum(p * number for p, number in zip(self.probabilities, known, strict=True))
+        # means that are equal in exact numbers are equal here
+        return round(math.fsum(p * number for p, number in zip(self.probabilities, known, strict=True)), 9)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values, without what is not there; `from_dict` gives the same answer back."""

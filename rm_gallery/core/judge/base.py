@@ -146,7 +146,7 @@ class ModelJudge(ABC):
         """As `answer`, of what `encode` gave."""
         self._check(task, mode)
         tree = self.verdict_tree(task) if mode == "expected" else Tree()
-        room = max(map(len, tree.paths)) if mode == "expected" else max_new_tokens
+        room = max(map(len, tree.paths)) if mode == "expected" else self._room(task, max_new_tokens)
         answers: dict[int, Answer] = {}
         asked: dict[Tokens, list[int]] = {}
         for i, prompt in enumerate(prompts):
@@ -174,6 +174,13 @@ class ModelJudge(ABC):
                 texts = {i: [self.opening + text for text in each] for i, each in written.items()}
                 give({i: tally(task, t) if count else read(task, t[0]) for i, t in texts.items()})
         return [answers[i] for i in range(len(prompts))]
+
+    def _room(self, task: Task[Any], max_new_tokens: int) -> int:
+        """What an answer needs, in tokens: where the judge does not reason, a verdict and the end of the turn."""
+        if reasons(task, self):
+            return max_new_tokens
+        some = next(iter(task.verdicts()))  # one's own task may not be able to count them
+        return min(max_new_tokens, len(self._encode([task.format(some)])[0]) + 1)
 
     def encode(self, conversations: Sequence[Conversation]) -> list[Tokens | Answer]:
         """The tokens of each prompt; an answer with a problem where the chat template refuses the conversation."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -78,7 +79,7 @@ class LocalJudge(ModelJudge):
         require("train", "torch", "transformers")
         from rm_gallery.core.models.weights import default_device, load_model, load_tokenizer, resolve_dtype
 
-        saved = load_saved_task(path)
+        saved = load_saved_task(path, trust_remote_code=trust_remote_code)
         if reasoning_model is None:
             reasoning_model = saved is not None and saved.reasoning_model
         compute = resolve_dtype(dtype)
@@ -159,12 +160,14 @@ class LocalJudge(ModelJudge):
         # longest first: if memory does not suffice, that shows at once
         for batch in reversed([order[i : i + size] for i in range(0, len(order), size)]):
             asked = [prompts[i] for i in batch]
+            left = math.inf if self.context is None else self.context - max(map(len, asked))
+            length = max_new_tokens if left < 1 else int(min(max_new_tokens, left))
             with self._precision():
                 written = write(
                     self.model,
                     asked,
                     [row for row in range(len(asked)) for _ in range(each)],
-                    config=self._plain(max_new_tokens),
+                    config=self._plain(length),
                     processors=draws(asked, samples, max_new_tokens, seed),
                     until=until,
                 )

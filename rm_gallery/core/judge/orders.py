@@ -45,7 +45,8 @@ def outcome(forward: Answer, swapped: Answer, labels: Sequence[Any] = LABELS) ->
     one, other = forward.probabilities, mirror(swapped.probabilities, labels)
     if one is None or other is None:
         return Outcome(first, second, _together(first, second))
-    total = {label: p + q for label, p, q in zip(labels, one, other, strict=True)}
+    # sums that are equal in exact numbers are equal here
+    total = {label: round(p + q, 9) for label, p, q in zip(labels, one, other, strict=True)}
     return Outcome(first, second, _most_probable(total))
 
 

@@ -12,6 +12,7 @@ from rm_gallery.core.judge.answer import FAILED, OVERLONG, Answer, problem_of
 from rm_gallery.core.judge.marginals import Marginals
 from rm_gallery.core.tasks.base import Task
 
+NOT_FINITE = f"{FAILED}: the model's numbers are not finite"
 DASHES = "\n-----\n"
 """Between the samples of a vote."""
 
@@ -52,8 +53,13 @@ def tally(task: Task[Any], texts: Sequence[str]) -> Answer:
 
 
 def weigh(task: Task[Any], log_probs: Sequence[float]) -> Answer:
-    """The distribution given the log-probability of each legal verdict's canonical text."""
+    """The distribution given the log-probability of each legal verdict's canonical text.
+
+    A model that overflowed, or diverged in training, has given no answer: that is the answer's problem.
+    """
     logs = np.asarray(log_probs, dtype=np.float64)
+    if not np.isfinite(logs.max()):  # NaN where one is
+        return Answer(problem=NOT_FINITE)
     # relative to the largest: a judge that gives e^-800 to every verdict still prefers one
     relative = np.exp(logs - logs.max())
     total = relative.sum()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -14,7 +15,7 @@ import jinja2
 from rm_gallery.core.data.samples import Message, conversation_text
 from rm_gallery.core.errors import ConfigError
 from rm_gallery.core.judge.answer import FAILED, Answer, Conversation
-from rm_gallery.core.judge.read import overlong, refused
+from rm_gallery.core.judge.read import NOT_FINITE, overlong, refused
 from rm_gallery.core.judge.scalar_card import attributes_of
 from rm_gallery.core.models.fingerprint import model_fingerprint
 
@@ -194,6 +195,8 @@ class ScalarJudge:
         return encode(self.tokenizer, conversation)
 
     def _answer(self, values: Sequence[float]) -> Answer:
+        if not all(map(math.isfinite, values)):
+            return Answer(problem=NOT_FINITE)
         if not self.attributes:
             return Answer(score=values[0])
         named = {name: round(value, 6) for name, value in zip(self.attributes, values, strict=True)}

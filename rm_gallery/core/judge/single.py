@@ -63,7 +63,7 @@ def ask(
     Raises:
         ConfigError: there is no model, or its task is about another number of responses.
     """
-    candidate = Candidate(str(model))
+    candidate = Candidate(str(model), trust_remote_code=trust_remote_code)
     kind = "pointwise" if response_b is None else "pairwise"
     asked = task if isinstance(task, Task) else candidate.task(None if task is None else str(task), kind)
     if asked is None:

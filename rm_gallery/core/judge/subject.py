@@ -130,7 +130,9 @@ class Candidate:
     @cached_property
     def saved(self) -> SavedTask | None:
         """The card of a folder with a judge that this toolkit trained."""
-        return None if self.is_endpoint or self.is_scalar else load_saved_task(self.name)
+        if self.is_endpoint or self.is_scalar:
+            return None
+        return load_saved_task(self.name, trust_remote_code=self.trust_remote_code)
 
     def task(self, name: str | None = None, default: str | None = None) -> Task[Any] | None:
         """What it is asked: the task so named (as `load_task` takes it), else a saved judge's own, else `default`.

@@ -78,7 +78,7 @@ class VllmJudge(ModelJudge):
 
         from rm_gallery.core.models.weights import load_tokenizer
 
-        saved = load_saved_task(path)
+        saved = load_saved_task(path, trust_remote_code=trust_remote_code)
         if reasoning_model is None:
             reasoning_model = saved is not None and saved.reasoning_model
         tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)

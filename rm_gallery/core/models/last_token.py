@@ -80,8 +80,20 @@ def score_texts(model: Any, texts: Sequence[Tokens]) -> Tensor:
     ordered, places = sorted_once(texts)
     forest = plant(ordered, Tree(), device=inner.device)
     hidden = encode_forest(inner, forest)
-    scores: Tensor = inner.score(hidden.index_select(0, forest.ends))
+    scores = _score(inner.score, hidden.index_select(0, forest.ends))
     return scores.index_select(0, torch.tensor(places, device=scores.device))
+
+
+def _score(head: Any, hidden: Tensor) -> Tensor:
+    """In float32 whatever the model computes in: scores beyond 8 that are rounded to bfloat16 are 1/16 apart, and close
+    responses would tie."""
+    with torch.autocast(hidden.device.type, enabled=False):
+        if isinstance(head, torch.nn.Linear):
+            bias = None if head.bias is None else head.bias.float()
+            return torch.nn.functional.linear(hidden.float(), head.weight.float(), bias)
+        weight = next(head.parameters())  # what adapters make of it
+        scores: Tensor = head(hidden.to(weight.dtype))
+        return scores
 
 
 def share_beginnings(model: Any) -> None:

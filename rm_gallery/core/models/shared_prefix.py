@@ -4,7 +4,8 @@ The prompt's keys and values are computed once, then repeated for its completion
 repetition. A causal prompt does not see what follows it, so that a completion's token attends to the same keys and
 values either way. Prompts that begin alike, as those of one question's responses, share that stem too (`prompts.py`).
 
-`generate` goes on from such a cache, and models whose attention no forest knows (`scoring.py`) are trained on it.
+`generate` goes on from such a cache, and models whose attention no forest knows (`scoring.py`) are trained on it. Where a
+prompt leaves more than keys and values behind (`repeatable`), every row is read from its beginning.
 
 Shapes: P distinct prompts of L tokens; R completions of K tokens, padded on the right; `rows[r]` is the prompt of
 completion r.
@@ -31,6 +32,16 @@ def may_share_stems(model: Any, prompts: Sequence[tuple[int, ...]], more: int) -
     config = inner_model(model).config.get_text_config()
     window = getattr(config, "sliding_window", None) or 0
     return not windowed(config) or 2 * max(map(len, prompts)) + more <= window
+
+
+def repeatable(model: Any) -> bool:
+    """Whether a prompt leaves keys and values of each layer behind, which can be repeated for its completions: not the
+    states of recurrent or convolutional layers, nor layers that use another's keys."""
+    inner = inner_model(model)
+    config = inner.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ())
+    own = not getattr(inner, "_is_stateful", False) and not getattr(config, "num_kv_shared_layers", 0)
+    return own and kinds <= {"full_attention", "sliding_attention", "chunked_attention"}
 
 
 def encode_prompts(model: Any, prompts: Prompts, rows: torch.Tensor) -> tuple[Any, torch.Tensor]:
@@ -75,6 +86,9 @@ def read_padded(
     """(hidden states where the N real completion tokens are predicted (N, D), these tokens (N,), which of them stands
     where (R, K), -1 where there is none)."""
     device = completion_ids.device
+    if not repeatable(model):
+        hidden = _read_rows(model, prompts, rows.to(device), completion_ids, completion_mask)
+        return _asked(hidden, completion_ids, completion_mask)
     stems = may_share_stems(model, prompts, completion_ids.size(1))
     laid, rows = lay_out(prompts, device, stems=stems), rows.to(device)
     cache, last = encode_prompts(model, laid, rows)
@@ -90,6 +104,32 @@ def read_padded(
             use_cache=True,
         )
         hidden = torch.cat([hidden, output.last_hidden_state], dim=1)
-    real = completion_mask.bool()
+    return _asked(hidden, completion_ids, completion_mask)
+
+
+def _asked(
+    hidden: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    real = mask.bool()
     places = torch.where(real, real.flatten().cumsum(0).view_as(real) - 1, -1)
-    return hidden[real], completion_ids[real], places
+    return hidden[real], ids[real], places
+
+
+def _read_rows(
+    model: Any,
+    prompts: Sequence[tuple[int, ...]],
+    rows: torch.Tensor,
+    completion_ids: torch.Tensor,
+    completion_mask: torch.Tensor,
+) -> torch.Tensor:
+    """Hidden states (R, K, D) where completion tokens are predicted, each row read from its prompt's beginning."""
+    laid = lay_out(prompts, completion_ids.device, stems=False)
+    mask = torch.cat([laid.mask[rows], completion_mask[:, :-1]], dim=1)
+    output = inner_model(model).base_model(
+        input_ids=torch.cat([laid.ids[rows], completion_ids[:, :-1]], dim=1),
+        attention_mask=mask,
+        position_ids=(mask.cumsum(1) - 1).clamp(min=0),
+        use_cache=False,
+    )
+    hidden: torch.Tensor = output.last_hidden_state[:, laid.ids.size(1) - 1 :]
+    return hidden

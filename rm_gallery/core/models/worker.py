@@ -49,7 +49,7 @@ class Worker:
         if engine not in ENGINES:
             raise ConfigError(f"engine is {engine!r}; it can be {' or '.join(ENGINES)}")
         self.model = model
-        self.saved = load_saved_task(model)
+        self.saved = load_saved_task(model, trust_remote_code=trust_remote_code)
         self.judge: ModelJudge
         if engine == "vllm":
             from rm_gallery.core.judge.vllm import VllmJudge

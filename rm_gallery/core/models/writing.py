@@ -23,7 +23,7 @@ from rm_gallery.core.models.block_attention import Block, Span, runs
 from rm_gallery.core.models.forest import fits_forest, plant, read_tokens, spans_of
 from rm_gallery.core.models.prompts import lay_out, sorted_once
 from rm_gallery.core.models.scoring import logit_transforms
-from rm_gallery.core.models.shared_prefix import encode_prompts, may_share_stems
+from rm_gallery.core.models.shared_prefix import encode_prompts, may_share_stems, repeatable
 from rm_gallery.core.models.tree import Tree
 from rm_gallery.core.models.weights import inner_model
 
@@ -52,7 +52,11 @@ def write(
     """
     device = model.device
     tree = grows(model)
-    stems = not tree and may_share_stems(model, prompts, config.max_new_tokens or config.max_length)
+    stems = (
+        not tree
+        and repeatable(model)
+        and may_share_stems(model, prompts, config.max_new_tokens or config.max_length)
+    )
     laid, index = lay_out(prompts, device, stems=stems), torch.tensor(rows, device=device)
     asked = {
         "input_ids": laid.ids[index],
@@ -65,6 +69,8 @@ def write(
         if tree:
             grow = functools.partial(_grow, prompts=prompts, rows=rows)
             output = model.generate(**asked, custom_generate=grow)
+        elif not repeatable(model):
+            output = model.generate(**asked)
         else:
             # all but the last token: `generate` takes the cache and goes on from there
             cache, _ = encode_prompts(model, laid.without_last(), index)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rm_gallery.core.errors import ConfigError
+from rm_gallery.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:  # rewards are imported by tasks, and these import tasks
     from rm_gallery.core.judge.answer import Answer, Mode
     from rm_gallery.core.judge.subject import Candidate
     from rm_gallery.core.models import OpenAIChatModel
+    from rm_gallery.core.models.chat import ChatError
     from rm_gallery.core.tasks.base import Task
 
 Turns = list[dict[str, str]]
@@ -97,7 +98,11 @@ def _of_chat(model: OpenAIChatModel, task: Task[Any], mode: Mode | None) -> Scor
         return await asyncio.gather(*map(ask, conversations))
 
     def score(items: Sequence[tuple[Turns, str]]) -> list[Scored]:
-        found = background.wait(ask_all([task.messages(_row(*item)) for item in items]))
+        found = _asked(
+            items,
+            lambda turns, text: task.messages(_row(turns, text)),
+            lambda conversations: background.wait(ask_all(conversations)),
+        )
         return [_scored(answer, task) for answer in found]
 
     return score
@@ -120,15 +125,34 @@ def _of_candidate(candidate: Candidate, task: Task[Any] | None, mode: Mode | Non
     ask, _ = subject.asking(asked, Asking(mode=mode or _mode(subject.judge, asked)))
 
     def score(items: Sequence[tuple[Turns, str]]) -> list[Scored]:
-        conversations = [
-            [*turns, {"role": "assistant", "content": text}]
-            if asked is None
-            else asked.messages(_row(turns, text))
-            for turns, text in items
-        ]
-        return [_scored(answer, asked) for answer in ask(conversations, done=lambda _: None)]
+        found = _asked(
+            items,
+            lambda turns, text: (
+                [*turns, {"role": "assistant", "content": text}]
+                if asked is None
+                else asked.messages(_row(turns, text))
+            ),
+            lambda conversations: ask(conversations, done=lambda _: None),
+        )
+        return [_scored(answer, asked) for answer in found]
 
     return score
+
+
+def _asked(
+    items: Sequence[tuple[Turns, str]],
+    conversation: Callable[[Turns, str], Any],
+    ask: Callable[[list[Any]], Sequence[Answer | ChatError]],
+) -> list[Answer | Exception]:
+    """The answer to each item; to one that cannot be asked about, why not, which leaves the others alone."""
+    found: list[Any] = []
+    for item in items:
+        try:
+            found.append([conversation(*item)])
+        except DataError as error:
+            found.append(error)
+    answers = iter(ask([asked[0] for asked in found if isinstance(asked, list)]))
+    return [next(answers) if isinstance(asked, list) else asked for asked in found]
 
 
 def _mode(judge: Any, task: Task[Any] | None) -> Mode:

@@ -67,7 +67,14 @@ def _query(extra_info: Mapping[str, Any], key: str | None, data_source: str) -> 
     value = value.tolist() if hasattr(value, "tolist") else value  # Parquet's lists
     if isinstance(value, str):
         return {"query": value}
-    return {"messages": [{"role": str(turn["role"]), "content": str(turn["content"])} for turn in value]}
+    turns = [{"role": str(turn["role"]), "content": turn["content"] or ""} for turn in value]
+    other = next((turn["content"] for turn in turns if not isinstance(turn["content"], str)), None)
+    if other is not None:
+        raise MissingReward(
+            f"no reward for a rollout of {data_source}: a turn of {known[0]} holds {type(other).__name__}, and a judge "
+            "reads text"
+        )
+    return {"messages": turns}
 
 
 @lru_cache(maxsize=8)

@@ -6,7 +6,6 @@ cannot be asked about has a result with its problem, and leaves the others alone
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -56,7 +55,7 @@ class _Asked:
             return lambda answers: problem
         position = len(self.conversations)
         self.conversations.append(asked)
-        return lambda answers: _finite(answers[position])
+        return lambda answers: answers[position]
 
 
 def plan_scores(items: Sequence[ScoreItem], task: Task[Any] | None) -> Plan[Score]:
@@ -152,14 +151,6 @@ def _add_pair(
 
 
 # -- the results
-
-
-def _finite(answer: Answer) -> Answer:
-    """A model that overflowed has given no answer, whatever stands in it."""
-    numbers = [answer.score or 0.0, answer.mass or 0.0, *(answer.probabilities or ())]
-    if all(map(math.isfinite, numbers)):
-        return answer
-    return Answer(text=answer.text, problem=f"{FAILED}: the model's numbers are not finite")
 
 
 def _compared(forward: Answer, swapped: Answer, task: Task[Any]) -> Comparison:

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from rm_gallery.core.serve.errors import Refusal
-from rm_gallery.core.serve.schemas import Score, ScoreItem, Text, Turn
+from rm_gallery.core.serve.schemas import Items, Score, ScoreItem, Text, Turn
 
 PATH = "/get_reward"
 
@@ -29,6 +29,8 @@ _LAST = re.compile(rf"{_SPECIAL}\Z")
 _ONLY = re.compile(rf"(?:\s*{_SPECIAL})*\s*")
 _LONGEST = 64
 """Characters of a special token, at most."""
+_PATIENCE = 2**24
+"""Characters to compare before a prompt that is found within special tokens again and again is given up."""
 _MARKUP = (
     re.compile(r"<\|im_start\|>(\w+)\n(.*?)(<\|im_end\|>|\Z)", re.DOTALL),
     re.compile(r"<\|start_header_id\|>(\w+)<\|end_header_id\|>\n\n(.*?)(<\|eot_id\|>|\Z)", re.DOTALL),
@@ -58,10 +60,10 @@ class RewardRequest(BaseModel):
             ]
         }
     )
-    query: list[Text] = Field(
+    query: Items[Text] = Field(
         min_length=1, description="Prompt and response, as the policy's tokenizer has them."
     )
-    prompts: list[Text] | None = Field(None, description="The prompts alone.")
+    prompts: Items[Text] | None = Field(None, description="The prompts alone.")
     labels: list[Any] | None = None
 
 
@@ -110,12 +112,14 @@ def _behind_tokens(query: str, prompt: str) -> int | None:
     """Where the prompt begins behind nothing but special tokens; not within one, as the prompt "s" in "<s>s"."""
     leading = _ONLY.match(query)
     end = leading.end() if leading else 0
-    inside = {at for token in _ANY.finditer(query, 0, end) for at in range(token.start() + 1, token.end())}
-    start = query.find(prompt)
-    while 0 <= start <= end:
-        if start not in inside:
+    last = end + len(prompt)
+    start, work = query.find(prompt, 0, last), _PATIENCE
+    while start >= 0 and work > 0:
+        near = _ANY.finditer(query, max(0, start - _LONGEST), min(end, start + _LONGEST))
+        if not any(token.start() < start < token.end() for token in near):
             return start
-        start = query.find(prompt, start + 1)
+        work -= len(prompt) + _LONGEST
+        start = query.find(prompt, start + 1, last)
     return None
 
 

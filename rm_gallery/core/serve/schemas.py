@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, model_validator
 from typing_extensions import Self
 
 from rm_gallery.core.data.samples import Message
@@ -20,6 +20,9 @@ def _unicode(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_unicode)]
+Item = TypeVar("Item")
+Items = Annotated[list[Item], FailFast()]
+"""Of millions that are no items, the first is enough to refuse them."""
 Probabilities = Annotated[
     dict[str, float] | dict[str, dict[str, float]] | None,
     Field(
@@ -52,7 +55,7 @@ class Turn(_Request):
 
 class _About(_Request):
     query: Text | None = Field(None, description="What was asked, where that was a single turn.")
-    messages: list[Turn] | None = Field(None, description="The conversation up to the response.")
+    messages: Items[Turn] | None = Field(None, description="The conversation up to the response.")
 
     @model_validator(mode="after")
     def _one_of_them(self) -> Self:
@@ -86,7 +89,7 @@ class CompareItem(_About):
 class RankItem(_About):
     """Responses to be ranked."""
 
-    responses: list[Text] = Field(min_length=1, max_length=256)
+    responses: Items[Text] = Field(min_length=1, max_length=256)
 
 
 class _Asked(_Request):
@@ -107,19 +110,19 @@ class ScoreRequest(_Asked):
             {"messages": [{"role": "user", "content": _QUERY}], "response": "I will not say."},
         ]
     )
-    items: list[ScoreItem] = Field(min_length=1)
+    items: Items[ScoreItem] = Field(min_length=1)
 
 
 class CompareRequest(_Asked):
     model_config = _example(
         items=[{"query": _QUERY, "response_a": "Paris.", "response_b": "Perhaps Lyon?"}], mode="expected"
     )
-    items: list[CompareItem] = Field(min_length=1)
+    items: Items[CompareItem] = Field(min_length=1)
 
 
 class RankRequest(_Asked):
     model_config = _example(items=[{"query": _QUERY, "responses": ["Lyon.", "Paris.", "Paris!"]}])
-    items: list[RankItem] = Field(min_length=1)
+    items: Items[RankItem] = Field(min_length=1)
 
 
 class Score(BaseModel):

@@ -26,8 +26,7 @@ class PairwiseTask(Task[str]):
     default_instruction: ClassVar[str] = "Which of the two responses to the query is more helpful?"
 
     def prompt(self, row: Row) -> str:
-        # the prompt needs no label, so a pair to be judged may come without one, or with a bad one
-        pair = Pair.from_row({**row, "preferred": "tie", "preference_strength": 0})
+        pair = Pair.unlabelled(row)
         return self.template.format(
             enable_thinking=self.think,
             task=self.instruction,
@@ -49,14 +48,12 @@ class PairwiseTask(Task[str]):
         return self.template.model_validate({"preference": verdict}).to_text()
 
     def truth(self, row: Row) -> str:
-        # a null column does not hide what `metadata` says
-        known = {key: value for key, value in row.items() if value is not None}
-        if "preferred" in known:
+        if row.get("preferred") is not None:
             try:
-                self.check_truth(known["preferred"])
+                self.check_truth(row["preferred"])
             except DataError as error:
                 raise DataError(f"{row_name(row)}: {error}") from None
-        return Pair.from_row({**known, "preference_strength": 0}).preferred
+        return Pair.from_row({**row, "preference_strength": 0}).preferred
 
     def check_truth(self, value: Any) -> str:
         if isinstance(value, Mapping):

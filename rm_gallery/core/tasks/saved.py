@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -74,11 +75,15 @@ def save_task(
     part.replace(target)
 
 
-def load_saved_task(folder: str | Path) -> SavedTask | None:
+def load_saved_task(folder: str | Path, *, trust_remote_code: bool = False) -> SavedTask | None:
     """The task of a folder that this toolkit trained; None where the folder has no card.
 
+    A task or reward of one's own is code that the card names. Code that came with the folder runs only where
+    `trust_remote_code` says so.
+
     Raises:
-        ConfigError: the card is damaged, names a task that does not exist here, or is that of a scalar model.
+        ConfigError: the card is damaged, names a task that does not exist here or code that came with it, or is that of
+            a scalar model.
     """
     path = Path(folder).expanduser() / CARD
     if not path.is_file():
@@ -91,6 +96,11 @@ def load_saved_task(folder: str | Path) -> SavedTask | None:
         card = _Card.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise ConfigError(f"{path} is damaged: {error.errors()[0]['msg']}") from None
+    for name in (card.task, card.reward.name):
+        if not trust_remote_code and _came_with(path.parent, name):
+            raise ConfigError(
+                f"{path} names {name}, code that came with it: to run that, trust it (--trust-remote-code)"
+            )
     task = get_task(card.task, card.reward, think=card.think, instruction=card.instruction, **card.settings)
     return SavedTask(task, card.reasoning_model, card.max_response_length)
 
@@ -102,6 +112,31 @@ def card_kind(path: Path) -> str | None:
     except (OSError, ValueError, AttributeError):
         return None
     return kind if isinstance(kind, str) else None
+
+
+def _came_with(folder: Path, reference: str) -> bool:
+    """Whether `file.py:object` or `module:object` lies in the folder, or in the checkout that it is part of; the one that
+    is worked in is one's own."""
+    place, colon, _ = reference.rpartition(":")
+    if not colon:
+        return False
+    roots = [folder.resolve()]
+    checkout = next((each for each in (roots[0], *roots[0].parents) if (each / ".git").exists()), None)
+    if checkout is not None and not Path.cwd().is_relative_to(checkout):
+        roots.append(checkout)
+    if place.endswith(".py"):
+        files = [Path(place).expanduser()]
+    else:  # what is installed is nobody's folder
+        entries = [Path(entry or ".") for entry in sys.path if not entry.endswith("-packages")]
+        files = [file for entry in entries for file in _module_files(entry, place)]
+    return any(file.resolve().is_relative_to(root) for file in files for root in roots)
+
+
+def _module_files(entry: Path, module: str) -> list[Path]:
+    if module.partition(".")[0] == __package__.partition(".")[0]:
+        return []
+    named = entry.joinpath(*module.split("."))
+    return [file for file in (named, named.with_name(f"{named.name}.py")) if file.exists()]
 
 
 def _absolute(reference: str) -> str:

@@ -167,7 +167,7 @@ class BaseTrainDataset(Dataset):  # type: ignore[misc]  # torch is Any to the ch
 
     def _saved(self) -> SavedTask | None:
         folder = self.config.get("card")
-        saved = load_saved_task(folder) if folder else None
+        saved = load_saved_task(folder, trust_remote_code=True) if folder else None
         if folder and saved is None:
             raise ConfigError(
                 f"data.card: {folder} holds no rm_gallery.json; every node must see that folder"

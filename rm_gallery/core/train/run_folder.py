@@ -15,6 +15,7 @@ import contextlib
 import json
 import logging
 import os
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -71,23 +72,29 @@ class RunFolder:
             raise ConfigError(f"{path} holds a run already: go on with --resume, or name another folder")
 
     @classmethod
-    def find(cls, config: TrainConfig, path: Path | None = None) -> RunFolder:
+    def find(
+        cls, config: TrainConfig, path: Path | None = None, *, written: Mapping[str, Any] | None = None
+    ) -> RunFolder:
         """The run to go on with: `path`, or the newest under `config.output_dir` with this configuration.
+
+        Args:
+            written: the configuration as it stands in the run's folder, where that is not `config` as it is.
 
         Raises:
             ConfigError: there is none, or it was started with another configuration; names the keys.
         """
+        values = config.model_dump(mode="json") if written is None else written
         if path is None:
             known = sorted(config.output_dir.glob("*/config.yaml"), key=lambda p: (p.stat().st_mtime, str(p)))
             if not known:
                 raise ConfigError(f"--resume: no run under {config.output_dir}; start one without --resume")
-            same = [file.parent for file in known if not _changed(file, config)]
+            same = [file.parent for file in known if not _changed(file, values)]
             path = same[-1] if same else known[-1].parent
         if not (path / "config.yaml").is_file():
             raise ConfigError(
                 f"--resume: {path} holds no run (there is no config.yaml in it); start without --resume"
             )
-        if changed := _changed(path / "config.yaml", config):
+        if changed := _changed(path / "config.yaml", values):
             raise ConfigError(
                 f"--resume: {path} was started with another {', '.join(changed)}; `rmg train {path}/config.yaml "
                 f"--out {path} --resume` goes on with it, or start a new run"
@@ -139,11 +146,11 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _changed(file: Path, config: TrainConfig) -> list[str]:
+def _changed(file: Path, values: Mapping[str, Any]) -> list[str]:
     """The keys in which a run's configuration and this one differ."""
     written = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     with contextlib.suppress(ConfigError):  # what did not exist then had the value that it has by default
         written = check_config(written).model_dump(mode="json")
     before = flat(written)
-    now = flat(config.model_dump(mode="json"))
+    now = flat(dict(values))
     return sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))

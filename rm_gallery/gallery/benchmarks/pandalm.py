@@ -88,10 +88,11 @@ def _shares(items: Sequence[Item], judged: Sequence[Judged], missing: Preferred 
         right = [g.count(t) * (t == label) for g, t in zip(given, truths, strict=True)]
         labelled = [len(g) * (t == label) for g, t in zip(given, truths, strict=True)]
         said = [g.count(label) for g in given]
-        figures.add(f"precision_{name}", [(float(r), float(s)) for r, s in zip(right, said, strict=True)])
-        figures.add(f"recall_{name}", [(float(r), float(n)) for r, n in zip(right, labelled, strict=True)])
-        both = zip(right, said, labelled, strict=True)
-        figures.add(f"f1_{name}", [(2.0 * r, float(s + n)) for r, s, n in both])
+        both = [s + n for s, n in zip(said, labelled, strict=True)]
+        for what, times, of in (("precision", 1, said), ("recall", 1, labelled), ("f1", 2, both)):
+            parts = [(float(times * r), float(n)) for r, n in zip(right, of, strict=True)]
+            # as in the publisher's script: of a verdict that never occurs the figure is 0
+            figures.add(f"{what}_{name}", parts if any(of) else [0.0] * len(of))
     averages = {
         whole_or_part(f"macro_{what}", part): equal_weights(f"{what}_{name}" for name in names.values())
         for what in ("precision", "recall", "f1")

@@ -88,7 +88,9 @@ def _line(question: Question, answer: Answer, task: Task[Any] | None) -> dict[st
     }
     if question.order is None:
         sample = Sample.from_row(question.row)
-        number = None if answer.verdict is None else float(answer.verdict)
+        number = None
+        if answer.verdict is not None:
+            number = float(answer.verdict) if task is None else task.number(answer.verdict)
         return line | {
             "truth": None,
             "predicted": number,

@@ -139,6 +139,8 @@ def _compared(
     item: Item, found: Mapping[tuple[str, int, Order | None], Answer], labels: Sequence[Any]
 ) -> Judged:
     name, size = item.unique_id, len(item.comparisons)
+    if any((name, i, "swapped") in found and (name, i, "forward") not in found for i in range(size)):
+        raise DataError(f"{name}: only the order `swapped` is there; of one order, call it forward")
     if size and all((name, i, "swapped") not in found for i in range(size)):
         shown = [found[name, i, "forward"].verdict for i in range(size)]
         return Judged(tuple(Outcome(verdict, None, verdict) for verdict in shown), one_order=True)

@@ -22,3 +22,10 @@ class JudgeCheckpoint(CheckpointCallback):
         run = RunFolder(actor.parents[1])
         shutil.copyfile(run.path / CARD, actor / CARD)
         run.link(run.latest, actor)
+        # verl forgets on a resume what it saved before, and would keep it for good
+        keep = trainer.config.trainer.max_actor_ckpt_to_keep
+        saved = sorted(
+            run.path.glob("global_step_*/actor"), key=lambda each: int(each.parent.name.split("_")[-1])
+        )
+        for old in saved[:-keep] if keep else ():
+            shutil.rmtree(old, ignore_errors=True)

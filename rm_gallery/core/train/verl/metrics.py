@@ -23,6 +23,7 @@ from rm_gallery.core.train.log import read_log
 from rm_gallery.core.train.run_folder import RunFolder
 from rm_gallery.core.train.verl.dumps import (
     HELD_OUT,
+    Rows,
     belongs,
     ends_with_a_line,
     of_rollouts,
@@ -103,7 +104,7 @@ class Mirror:
         self.settle = settle
         self.patience = patience
         config = load_config(run.path / "config.yaml")
-        saved = load_saved_task(run.path)  # its paths hold in every folder
+        saved = load_saved_task(run.path, trust_remote_code=True)  # one's own; its paths hold in every folder
         self.task = saved.task if saved else config.build_task()
         self.longest = config.rollout.max_response_length
         self._tails: dict[Path, _Tail] = {}
@@ -210,8 +211,16 @@ class Mirror:
         if enough or ends_with_a_line(path):
             rows = read_rows(path)
             if belongs(rows, record.get("reward/mean")):
-                return (of_rollouts if split == "train" else of_validation)(rows, self.task)
+                return self._figures(rows, split, path)
         return {} if enough else None
+
+    def _figures(self, rows: Rows, split: str, path: Path) -> Record:
+        """A reward of one's own may raise anything, and a run is not to end for a figure beside its own."""
+        try:
+            return (of_rollouts if split == "train" else of_validation)(rows, self.task)
+        except Exception as error:  # noqa: BLE001 - whatever one's own code raises
+            logger.warning("%s: no figures of these samples: %s: %s", path, type(error).__name__, error)
+            return {}
 
 
 class _Tail:

@@ -84,8 +84,8 @@ def _data(config: TrainConfig, run: Path) -> dict[str, Any]:
     data, train = config.data, config.train
     limit = -1 if data.limit is None else data.limit
     keys: dict[str, Any] = {
-        "data.train_files": str(data.train.resolve()),
-        "data.val_files": str((data.val or data.train).resolve()),
+        "data.train_files": _file(data.train),
+        "data.val_files": _file(data.val or data.train),
         "data.train_batch_size": train.batch_size,
         "data.max_prompt_length": data.max_prompt_length,
         "data.max_response_length": config.rollout.max_response_length,
@@ -161,6 +161,10 @@ def _actor(config: TrainConfig, machine: Machine, size: ModelSize) -> dict[str, 
         "actor_rollout_ref.actor.kl_loss_type": loss.kl_estimator,
         "actor_rollout_ref.actor.entropy_coeff": 0,
     }
+    if not half:  # FSDP computes in bfloat16 whatever `dtype` says, and takes this alone
+        plain = dict.fromkeys(("param_dtype", "reduce_dtype", "buffer_dtype"), "fp32")
+        for part in ("actor", "ref"):
+            keys[f"+actor_rollout_ref.{part}.fsdp_config.mixed_precision"] = plain
     if model.attention or not machine.flash_attention:
         keys["+actor_rollout_ref.model.override_config.attn_implementation"] = model.attention or "sdpa"
     keys.update(_micro_batches(config, machine, tokens))
@@ -255,6 +259,10 @@ def is_half(config: TrainConfig, machine: Machine) -> bool:
 def _small(size: ModelSize) -> bool:
     """So small that activations fit without being computed twice."""
     return size.parameters is not None and size.parameters < 1e9
+
+
+def _file(path: Path) -> str:
+    return str(path.expanduser().resolve())
 
 
 def _model_path(path: str) -> str:

@@ -73,8 +73,27 @@ async def _stream(client: Any, job: str, say: Callable[[str], None]) -> None:
             say(line)
 
 
+def packed(config: TrainConfig) -> dict[str, Any]:
+    """The configuration as the job writes it into the run's folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        return _values(config, Path(folder))
+
+
 def pack(config: TrainConfig, folder: Path) -> dict[str, Any]:
     """Lay out the job's working folder, and return its Ray runtime environment. Holds no key and no password."""
+    (folder / "config.yaml").write_text(
+        yaml.safe_dump(_values(config, folder), sort_keys=False), encoding="utf-8"
+    )
+    return {
+        "working_dir": str(folder),
+        "py_modules": [str(Path(rm_gallery.__file__).parent)],
+        # the rest is set by `rmg train` inside the job; Ray refuses a variable that is named twice
+        "env_vars": {"PYTHONUNBUFFERED": "1"},
+    }
+
+
+def _values(config: TrainConfig, folder: Path) -> dict[str, Any]:
+    """The configuration with paths that every node sees, and the files of code that it names copied into `folder`."""
     values = config.model_dump(mode="json")
     for section, key in (("data", "train"), ("data", "val"), ("model", "path")):
         given = values[section][key]
@@ -89,13 +108,7 @@ def pack(config: TrainConfig, folder: Path) -> dict[str, Any]:
         place, colon, name = holder[key].rpartition(":")
         if place.endswith(".py"):
             holder[key] = f"{_ship(place, folder)}{colon}{name}"
-    (folder / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-    return {
-        "working_dir": str(folder),
-        "py_modules": [str(Path(rm_gallery.__file__).parent)],
-        # the rest is set by `rmg train` inside the job; Ray refuses a variable that is named twice
-        "env_vars": {"PYTHONUNBUFFERED": "1"},
-    }
+    return values
 
 
 def _ship(file: str, folder: Path) -> str:

@@ -10,6 +10,7 @@ columns: {prompt: question, chosen: better, rejected: worse}
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -87,7 +88,7 @@ class ColumnsPairwiseConverter(Converter):
     def __init__(self, columns: Mapping[str, Any] | None = None, name: str = "") -> None:
         self.name = name or "columns"
         if "chosen" in (columns or {}) or "rejected" in (columns or {}):
-            self.columns = _checked(columns, ("prompt", "chosen", "rejected"), (_WHY,))
+            self.columns = _checked(columns, ("prompt", "chosen", "rejected"), ())
         else:
             verdicts = ("preferred", "preference_strength")
             self.columns = _checked(columns, ("prompt", "response_1", "response_2"), verdicts)
@@ -118,6 +119,8 @@ class ColumnsPairwiseConverter(Converter):
 
     def _preferred(self, row: Row, column: str) -> Preferred:
         value = row.get(column)
+        if isinstance(value, float):  # a column of 1 and 2 in which one is missing
+            value = None if math.isnan(value) else int(value) if value.is_integer() else value
         if value is None:
             raise BadRow(f"{column} is missing")
         word = str(value).strip().lower()
