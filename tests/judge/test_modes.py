@@ -156,7 +156,10 @@ def test_layers_without_keys_write_as_transformers_does():
         prompt = judge.tokenizer(judge.render(conversations([text])[0]), add_special_tokens=False)[
             "input_ids"
         ]
-        alone = judge.model.generate(torch.tensor([prompt]), generation_config=judge._plain(6))
+        ids = torch.tensor([prompt])
+        alone = judge.model.generate(
+            ids, attention_mask=torch.ones_like(ids), generation_config=judge._plain(6)
+        )
         assert written == judge.tokenizer.decode(alone[0, len(prompt) :], skip_special_tokens=True)
 
 

@@ -50,6 +50,8 @@ def evaluate_checkpoints(
         raise ConfigError(
             f"{run} keeps no checkpoint: give the folder of a run of rmg train that has saved one"
         )
+    # folders were numbered by updates once: a figure of those is not to stand for another step
+    settings = {**settings, "numbered_by": "steps"}
     _check_settings(out, json.loads(json.dumps(settings, default=str)))
     points = []
     for step, folder in found:

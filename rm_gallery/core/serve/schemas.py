@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
 from rm_gallery.core.data.samples import Message
@@ -21,7 +21,7 @@ def _unicode(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(_unicode)]
 Item = TypeVar("Item")
-Items = Annotated[list[Item], FailFast()]
+Items = Annotated[list[Item], Field(fail_fast=True)]
 """Of millions that are no items, the first is enough to refuse them."""
 Probabilities = Annotated[
     dict[str, float] | dict[str, dict[str, float]] | None,
