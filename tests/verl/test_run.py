@@ -117,7 +117,9 @@ def test_every_step_is_written_once(finished):
         assert record["accuracy"] is not None
         assert record["parse_rate"] is not None
     train = [r for r in records if r["split"] == "train"]
-    assert all(r["rollout_probs_diff/mean"] < 1e-4 for r in train), "vLLM and the trainer are one model, in float32"
+    assert all(r["rollout_probs_diff/mean"] < 1e-4 for r in train), (
+        "vLLM and the trainer are one model, in float32"
+    )
     assert train[0]["kl_loss"] == pytest.approx(0, abs=1e-4), "the first step starts from the reference"
     assert all(r["timing_s/generate"] > 0 and r["timing_s/update"] > 0 for r in train)
 
