@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -40,6 +41,22 @@ def test_verl_accepts_the_configuration(plan):
     assert not need_critic(plan.resolved), "GRPO has no critic"
     assert need_reference_policy(plan.resolved)
     validate_config(plan.resolved, need_reference_policy(plan.resolved), need_critic(plan.resolved))
+
+
+@pytest.mark.parametrize(("keep", "left"), [(2, [9, 10]), (None, [2, 8, 9, 10])])
+def test_what_an_earlier_start_saved_is_not_kept_for_good(tmp_path, keep, left):
+    """verl removes only what this process saved."""
+    from rm_gallery.core.tasks.saved import CARD
+    from rm_gallery.core.train.verl.callback import JudgeCheckpoint
+
+    for step in (2, 8, 9, 10):
+        (tmp_path / f"global_step_{step}" / "actor").mkdir(parents=True)
+    (tmp_path / CARD).write_text("{}")
+    trainer = SimpleNamespace(config=SimpleNamespace(trainer=SimpleNamespace(max_actor_ckpt_to_keep=keep)))
+    JudgeCheckpoint().on_save(trainer, 10, str(tmp_path / "global_step_10"))
+    kept = {int(actor.parent.name.split("_")[-1]) for actor in tmp_path.glob("global_step_*/actor")}
+    assert sorted(kept) == left
+    assert (tmp_path / "actor_latest" / CARD).is_file()
 
 
 def test_a_key_that_verl_does_not_have_is_refused_before_anything_starts(plan):
