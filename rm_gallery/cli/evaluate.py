@@ -111,13 +111,13 @@ def evaluate(
     def candidate(name: str) -> Candidate:
         return Candidate(
             name,
-            engine,  # type: ignore[arg-type]  # Candidate checks it
-            dtype,
-            batch_size,
-            batch_tokens,
-            base_url,
-            concurrency,
-            trust_remote_code,
+            engine=engine,  # type: ignore[arg-type]  # Candidate checks it
+            dtype=dtype,
+            batch_size=batch_size,
+            batch_tokens=batch_tokens,
+            base_url=base_url,
+            concurrency=concurrency,
+            trust_remote_code=trust_remote_code,
         )
 
     def one(name: str, folder: Path) -> EvalResult:

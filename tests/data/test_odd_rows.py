@@ -109,7 +109,7 @@ def test_a_label_between_two_scores_is_not_cut(tmp_path, formats):
         DataError, match=r"gave the label 2\.5; exported labels are whole numbers \(.*a\.jsonl:21\)"
     ):
         helpers.convert(path, tmp_path / "out", "tests_halves", export={"formats": formats})
-    path = helpers.write_lines(tmp_path / "b.jsonl", rows)
+    path = helpers.write_lines(tmp_path / "b.jsonl", [*rows, helpers.rating("y", helpfulness=None)])
     assert helpers.convert(path, tmp_path / "whole", "tests_halves").splits_rows()["train"] > 0
 
 

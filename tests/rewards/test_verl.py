@@ -128,3 +128,14 @@ def test_the_example_runs_as_a_script(service):
     first, second = done.stdout.splitlines()
     assert 0 <= float(first.split()[0]) <= 4
     assert "weather" in second
+
+
+def test_a_turn_without_a_text_is_empty_and_one_of_another_kind_has_no_reward(service):
+    """A tool's call has no content; `str` of it would be judged."""
+    turns = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": None}]
+    asked = {"role": "user", "content": "And?"}
+    [found] = pay(["a"], service.url, messages=[*turns, asked])
+    [wanted] = pay(["a"], service.url, messages=[turns[0], {"role": "assistant", "content": ""}, asked])
+    assert found == pytest.approx(wanted, abs=1e-5)
+    with pytest.raises(MissingReward, match="messages: the user's turn holds list, and a judge reads text"):
+        pay(["a"], service.url, messages=[{"role": "user", "content": [{"type": "image"}]}])

@@ -131,11 +131,9 @@ def test_of_thousands_that_are_no_questions_the_first_is_named(locked):
     """An error for each would be gigabytes in a body of megabytes."""
     response = locked.post("/v1/score", {"items": [{}] * 30_000})
     assert response.status_code == 422
-    assert response.json()["error"]["param"].startswith("items.0")
-    assert (
-        "more)" not in response.json()["error"]["message"]
-        or "(and 2 more)" in response.json()["error"]["message"]
-    )
+    error = response.json()["error"]
+    assert error["param"] == "items.0.response"
+    assert "more)" not in error["message"]
 
 
 def test_a_request_with_too_many_questions_is_refused(locked, pairwise):

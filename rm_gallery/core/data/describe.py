@@ -14,7 +14,7 @@ from rm_gallery.core import trivial
 from rm_gallery.core.data.converters import BadRow
 from rm_gallery.core.data.hashing import HashSet, prompt_hash
 from rm_gallery.core.data.report import histogram
-from rm_gallery.core.data.samples import Pair, Row, Sample, number
+from rm_gallery.core.data.samples import Pair, Row, Sample, number, plain
 from rm_gallery.core.data.sources import FileSource, find_files
 from rm_gallery.core.errors import DataError
 from rm_gallery.core.rewards import exp_decay
@@ -138,7 +138,7 @@ class _Description:
         }
 
     def _pointwise(self) -> dict[str, Any]:
-        scores = {_plain(s): n for s, n in Counter(s for s in self._scores if not math.isnan(s)).items()}
+        scores = {plain(s): n for s, n in Counter(s for s in self._scores if not math.isnan(s)).items()}
         total = sum(scores.values())
         if not total:
             return {}
@@ -175,12 +175,7 @@ class _Description:
 
 def _label(value: Any, name: str) -> float | None:
     found = number(value, f"`{name}`")
-    return None if found is None else _plain(found)
-
-
-def _plain(score: float) -> float:
-    """3 of 3.0, as labels are shown."""
-    return int(score) if score.is_integer() else score
+    return None if found is None else plain(found)
 
 
 def _agreement(pair: Pair) -> float:

@@ -174,7 +174,7 @@ class _Run:
             said = (
                 f"gave metadata {sorted(judgment.metadata)}, its metadata_names are {sorted(self._metadata)}"
             )
-        elif wrong := [value for value in _labels(judgment) if not isinstance(value, int) and value % 1]:
+        elif wrong := [value for value in _labels(judgment) if value is not None and value % 1]:
             said = f"gave the label {wrong[0]!r}; exported labels are whole numbers"
         if said:
             raise DataError(f"{self.report.source} {said} ({name}:{line})")
@@ -217,5 +217,5 @@ def _tick(progress: Progress, before: int, total: int, report: ConversionReport)
     return lambda source: progress(before + source.position, total, report.read)
 
 
-def _labels(judgment: Judgment) -> Iterable[float]:
+def _labels(judgment: Judgment) -> Iterable[float | None]:
     return judgment.labels.values() if isinstance(judgment, Sample) else (judgment.strength,)

@@ -6,6 +6,7 @@ truncated gz, broken Parquet, an array cut short) raises `DataError` with the fi
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from rm_gallery.core.data.sources import FileSource
 
 Rows = Iterator[tuple[int, dict[str, Any] | BadRow]]
-_BOM = b"\xef\xbb\xbf"
 _BUFFER = 1 << 20
 _TICK = 256  # rows between updates of the position
 
@@ -62,8 +62,8 @@ def _lines(source: FileSource, lines: IO[bytes] | io.BufferedReader, raw: IO[byt
     for number, line in enumerate(lines, 1):
         if not number % _TICK:
             source.position = raw.tell()
-        if number == 1 and line.startswith(_BOM):
-            line = line[3:]
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
         try:
             row = loads(line)
         except orjson.JSONDecodeError:
@@ -75,13 +75,13 @@ def _lines(source: FileSource, lines: IO[bytes] | io.BufferedReader, raw: IO[byt
 
 
 def _first_byte(raw: IO[bytes]) -> bytes:
-    start = raw.read(4096).removeprefix(_BOM).lstrip()[:1]
+    start = raw.read(4096).removeprefix(codecs.BOM_UTF8).lstrip()[:1]
     raw.seek(0)
     return start
 
 
 def _skip_mark(raw: IO[bytes]) -> None:
-    if raw.read(len(_BOM)) != _BOM:
+    if raw.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
         raw.seek(0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import zlib
 from pathlib import Path
@@ -79,7 +80,7 @@ def _json(path: Path) -> list[dict[str, Any]]:
     import orjson
 
     try:
-        rows = orjson.loads(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+        rows = orjson.loads(path.read_bytes().removeprefix(codecs.BOM_UTF8))
     except orjson.JSONDecodeError as error:
         raise DataError(f"{path} is not JSON: {error}") from None
     except OSError as error:

@@ -132,7 +132,7 @@ class Pair:
             response_a=outputs[0]["content"],
             response_b=outputs[1]["content"],
             preferred=preferred,
-            strength=strength if strength % 1 else int(strength),
+            strength=plain(strength),
             unique_id=str(row.get("unique_id") or ""),
             data_source=str(row.get("data_source") or "unknown"),
             task_category=str(row.get("task_category") or "general"),
@@ -197,6 +197,11 @@ def number(value: Any, what: str) -> float | None:
     if math.isinf(value):
         raise DataError(f"{what} is {value!r}, expected a finite number")
     return None if math.isnan(value) else float(value)
+
+
+def plain(label: float) -> float:
+    """3 of 3.0, as labels are written."""
+    return label if label % 1 else int(label)
 
 
 def metadata_of(row: Row) -> dict[str, Any]:

@@ -215,20 +215,22 @@ def _on_items(
 
 
 def _finish(journal: Journal, model: Candidate, answers: Sequence[Answer]) -> None:
-    """An endpoint's failures pass: what it did answer is kept, for the same command to ask only the rest."""
-    if model.is_endpoint and any(answer.problem.startswith(FAILED) for answer in answers):
+    """Where some failures pass, what was answered is kept, for the same command to ask only the rest."""
+    if _failed(model, answers):
         journal.close()
     else:
         journal.delete()
 
 
 def _failures(model: Candidate, answers: Sequence[Answer]) -> list[str]:
-    failed = sum(answer.problem.startswith(FAILED) for answer in answers)
-    if not failed or not model.is_endpoint:
-        return []
-    return [
-        f"{failed} of {len(answers)} questions failed at the endpoint: the same command asks those again."
-    ]
+    failed = _failed(model, answers)
+    said = f"{failed} of {len(answers)} questions failed at the endpoint: the same command asks those again."
+    return [said] if failed else []
+
+
+def _failed(model: Candidate, answers: Sequence[Answer]) -> int:
+    """How many questions failed in a way that passes: an endpoint's, for a model in this process would fail again."""
+    return sum(answer.problem.startswith(FAILED) for answer in answers) if model.is_endpoint else 0
 
 
 def _ask(

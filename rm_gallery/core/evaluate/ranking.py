@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from rm_gallery.core.evaluate.agreement import Array, ratio
 from rm_gallery.core.evaluate.predictions import Predictions
+from rm_gallery.core.judge.answer import DIGITS
 
 RANKING_WIDTH = 3
 """Columns of `ranking_sums`: pairs with different labels, those ranked rightly, those with tied scores."""
@@ -23,7 +24,7 @@ def ranking_scores(predictions: Predictions) -> Array:
         ],
         dtype=np.float64,
     )
-    return found.round(9)  # means that are equal in exact numbers are equal here
+    return found.round(DIGITS)
 
 
 def weighted_scores(predictions: Predictions) -> tuple[Array, Array]:
@@ -32,7 +33,7 @@ def weighted_scores(predictions: Predictions) -> tuple[Array, Array]:
     for part in predictions.parts:
         truth += part.weight * np.asarray(part.predictions.truth, dtype=np.float64)
         scores += part.weight * ranking_scores(part.predictions)
-    return truth.round(9), scores.round(9)
+    return truth.round(DIGITS), scores.round(DIGITS)
 
 
 def ranking_sums(truth: Array, scores: Array, cluster: NDArray[np.intp], clusters: int) -> Array:

@@ -19,6 +19,8 @@ UNFINISHED = "unfinished"
 OVERLONG = "overlong"
 FAILED = "failed"
 """The first word of an answer's `problem`, by which such answers are counted. `unfinished`: its reasoning was cut off."""
+DIGITS = 9
+"""Of means and sums of probabilities: those that are equal in exact numbers are then equal, and a tie."""
 MOST_VERDICTS: dict[Mode, int] = {"expected": 1000, "vote": 5000}
 """Of several dimensions all combinations are verdicts: so many can be weighed, or counted, for each question."""
 
@@ -61,8 +63,9 @@ class Answer:
         known = [number for number in numbers if number is not None]
         if len(known) < len(numbers):
             return None
-        # means that are equal in exact numbers are equal here
-        return round(math.fsum(p * number for p, number in zip(self.probabilities, known, strict=True)), 9)
+        return round(
+            math.fsum(p * number for p, number in zip(self.probabilities, known, strict=True)), DIGITS
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values, without what is not there; `from_dict` gives the same answer back."""

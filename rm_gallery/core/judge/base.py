@@ -176,11 +176,13 @@ class ModelJudge(ABC):
         return [answers[i] for i in range(len(prompts))]
 
     def _room(self, task: Task[Any], max_new_tokens: int) -> int:
-        """What an answer needs, in tokens: where the judge does not reason, a verdict and the end of the turn."""
-        if reasons(task, self):
-            return max_new_tokens
+        """What an answer needs, in tokens: where the judge does not reason, a verdict."""
+        return max_new_tokens if reasons(task, self) else min(max_new_tokens, self.verdict_room(task))
+
+    def verdict_room(self, task: Task[Any]) -> int:
+        """How many tokens a verdict and the end of the turn take."""
         some = next(iter(task.verdicts()))  # one's own task may not be able to count them
-        return min(max_new_tokens, len(self._encode([task.format(some)])[0]) + 1)
+        return len(self._encode([task.format(some)])[0]) + 1
 
     def encode(self, conversations: Sequence[Conversation]) -> list[Tokens | Answer]:
         """The tokens of each prompt; an answer with a problem where the chat template refuses the conversation."""

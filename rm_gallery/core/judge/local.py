@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -160,8 +159,8 @@ class LocalJudge(ModelJudge):
         # longest first: if memory does not suffice, that shows at once
         for batch in reversed([order[i : i + size] for i in range(0, len(order), size)]):
             asked = [prompts[i] for i in batch]
-            left = math.inf if self.context is None else self.context - max(map(len, asked))
-            length = max_new_tokens if left < 1 else int(min(max_new_tokens, left))
+            left = max_new_tokens if self.context is None else self.context - max(map(len, asked))
+            length = min(max_new_tokens, left) if left > 0 else max_new_tokens
             with self._precision():
                 written = write(
                     self.model,

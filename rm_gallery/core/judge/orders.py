@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rm_gallery.core.data.samples import _OTHER, Preferred
-from rm_gallery.core.judge.answer import Answer
+from rm_gallery.core.judge.answer import DIGITS, Answer
 
 Order = Literal["forward", "swapped"]
 ORDERS: tuple[Order, Order] = ("forward", "swapped")
@@ -45,8 +45,7 @@ def outcome(forward: Answer, swapped: Answer, labels: Sequence[Any] = LABELS) ->
     one, other = forward.probabilities, mirror(swapped.probabilities, labels)
     if one is None or other is None:
         return Outcome(first, second, _together(first, second))
-    # sums that are equal in exact numbers are equal here
-    total = {label: round(p + q, 9) for label, p, q in zip(labels, one, other, strict=True)}
+    total = {label: round(p + q, DIGITS) for label, p, q in zip(labels, one, other, strict=True)}
     return Outcome(first, second, _most_probable(total))
 
 

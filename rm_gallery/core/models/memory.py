@@ -24,8 +24,8 @@ def keep_freed_memory() -> bool:
     virtual machine has to ask its host. Kept, the pages are there already. What the process holds is then the most that
     it has needed, and somewhat more where sizes differ (`docs/speed.md`).
 
-    Nothing is changed beside a GPU, where passes have its memory, nor where the user has chosen: an environment variable `MALLOC_…` or `GLIBC_TUNABLES`, another
-    allocator in `LD_PRELOAD`; nor where the C library is not glibc.
+    Nothing is changed beside a GPU, where passes have its memory, nor where the user has chosen: an environment variable
+    `MALLOC_…` or `GLIBC_TUNABLES`, another allocator in `LD_PRELOAD`; nor where the C library is not glibc.
     """
     chosen = [
         name

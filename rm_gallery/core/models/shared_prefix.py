@@ -27,11 +27,12 @@ def may_share_stems(model: Any, prompts: Sequence[tuple[int, ...]], more: int) -
     """Whether tokens see all that they should where prompts that begin alike share that, and `more` tokens follow.
 
     Behind a stem there is padding, and a sliding window counts the cache's columns, padding too. A stem and a rest have
-    no more columns than two prompts.
+    no more columns than two prompts. What is shared is repeated (`repeatable`).
     """
     config = inner_model(model).config.get_text_config()
     window = getattr(config, "sliding_window", None) or 0
-    return not windowed(config) or 2 * max(map(len, prompts)) + more <= window
+    seen = not windowed(config) or 2 * max(map(len, prompts)) + more <= window
+    return seen and repeatable(model)
 
 
 def repeatable(model: Any) -> bool:

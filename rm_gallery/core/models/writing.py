@@ -52,11 +52,7 @@ def write(
     """
     device = model.device
     tree = grows(model)
-    stems = (
-        not tree
-        and repeatable(model)
-        and may_share_stems(model, prompts, config.max_new_tokens or config.max_length)
-    )
+    stems = not tree and may_share_stems(model, prompts, config.max_new_tokens or config.max_length)
     laid, index = lay_out(prompts, device, stems=stems), torch.tensor(rows, device=device)
     asked = {
         "input_ids": laid.ids[index],

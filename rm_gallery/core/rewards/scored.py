@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,14 +145,28 @@ def _asked(
     ask: Callable[[list[Any]], Sequence[Answer | ChatError]],
 ) -> list[Answer | Exception]:
     """The answer to each item; to one that cannot be asked about, why not, which leaves the others alone."""
-    found: list[Any] = []
-    for item in items:
+    conversations: dict[int, Any] = {}
+    found: dict[int, Answer | Exception] = {}
+    for i, item in enumerate(items):
         try:
-            found.append([conversation(*item)])
+            conversations[i] = conversation(*item)
         except DataError as error:
-            found.append(error)
-    answers = iter(ask([asked[0] for asked in found if isinstance(asked, list)]))
-    return [next(answers) if isinstance(asked, list) else asked for asked in found]
+            found[i] = error
+    found.update(zip(conversations, ask(list(conversations.values())), strict=True))
+    return [found[i] for i in range(len(items))]
+
+
+def turns_of(messages: Iterable[Mapping[str, Any]]) -> Turns:
+    """Chat messages as texts, a content that is null as "". Raises `DataError` for one of another kind."""
+    return [{"role": str(turn["role"]), "content": content_of(turn)} for turn in messages]
+
+
+def content_of(turn: Mapping[str, Any]) -> str:
+    """The text of one message, as of `turns_of`."""
+    content = turn.get("content") or ""
+    if not isinstance(content, str):
+        raise DataError(f"the {turn['role']}'s turn holds {type(content).__name__}, and a judge reads text")
+    return content
 
 
 def _mode(judge: Any, task: Task[Any] | None) -> Mode:

@@ -6,12 +6,12 @@ trainer = GRPOTrainer(model=policy, reward_funcs=as_trl_reward("runs/judge/actor
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rm_gallery.core.errors import DataError, MissingReward
-from rm_gallery.core.rewards.scored import Turns, open_scorer
+from rm_gallery.core.errors import MissingReward
+from rm_gallery.core.rewards.scored import Turns, content_of, open_scorer, turns_of
 
 if TYPE_CHECKING:  # rewards are imported by tasks, and these import tasks
     from rm_gallery.core.judge.answer import Mode
@@ -81,19 +81,12 @@ def _turns(prompt: Any) -> Turns:
     """A prompt of TRL, plain or conversational."""
     if isinstance(prompt, str):
         return [{"role": "user", "content": prompt}]
-    return [{"role": str(turn["role"]), "content": _content(turn)} for turn in prompt]
+    return turns_of(prompt)
 
 
 def _text(completion: Any) -> str:
     """What the policy wrote; of several turns (tool calls between them), the last one of its own that holds text."""
     if isinstance(completion, str):
         return completion
-    written = [_content(turn) for turn in completion if turn["role"] == "assistant"]
+    written = [content_of(turn) for turn in completion if turn["role"] == "assistant"]
     return next((text for text in reversed(written) if text), "")
-
-
-def _content(turn: Mapping[str, Any]) -> str:
-    content = turn.get("content") or ""
-    if not isinstance(content, str):
-        raise DataError(f"the {turn['role']}'s turn holds {type(content).__name__}, and a judge reads text")
-    return content

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from rm_gallery.core.errors import DataError, MissingReward
+from rm_gallery.core.rewards.scored import turns_of
 from rm_gallery.core.rewards.service import ServiceClient
 
 QUERIES = ("messages", "query", "prompt", "question")
@@ -67,14 +68,10 @@ def _query(extra_info: Mapping[str, Any], key: str | None, data_source: str) -> 
     value = value.tolist() if hasattr(value, "tolist") else value  # Parquet's lists
     if isinstance(value, str):
         return {"query": value}
-    turns = [{"role": str(turn["role"]), "content": turn["content"] or ""} for turn in value]
-    other = next((turn["content"] for turn in turns if not isinstance(turn["content"], str)), None)
-    if other is not None:
-        raise MissingReward(
-            f"no reward for a rollout of {data_source}: a turn of {known[0]} holds {type(other).__name__}, and a judge "
-            "reads text"
-        )
-    return {"messages": turns}
+    try:
+        return {"messages": turns_of(value)}
+    except DataError as error:
+        raise MissingReward(f"no reward for a rollout of {data_source}: {known[0]}: {error}") from None
 
 
 @lru_cache(maxsize=8)

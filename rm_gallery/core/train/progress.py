@@ -37,10 +37,8 @@ def figures(record: Mapping[str, Any]) -> str:
 
 def beside_a_constant(records: Iterable[Mapping[str, Any]]) -> str | None:
     """A sentence on a run's last held-out reward beside what one answer to all rows earns; None without the figures."""
-    held_out = [record for record in records if record["split"] == "val"]
-    reward, constant = (
-        held_out[-1].get(name) if held_out else None for name in ("reward/mean", "reward/best_constant")
-    )
+    *_, last = [{}, *(record for record in records if record["split"] == "val")]
+    reward, constant = last.get("reward/mean"), last.get("reward/best_constant")
     if reward is None or constant is None:
         return None
     said = (

@@ -13,6 +13,7 @@ from rm_gallery.core.data.rows import load_rows
 from rm_gallery.core.errors import DataError
 from rm_gallery.core.evaluate.predictions import task_kind
 from rm_gallery.core.judge import LocalJudge
+from rm_gallery.core.judge.base import ModelJudge
 from rm_gallery.core.models.tree import Tree
 from rm_gallery.core.models.weights import load_configuration, load_model, load_tokenizer
 from rm_gallery.core.tasks import Task
@@ -86,7 +87,7 @@ class VerdictJob(Job):
         def count(messages: list[dict[str, str]]) -> int:
             return len(tokenizer(asker.render(messages), add_special_tokens=False)["input_ids"])
 
-        limit, why = _longest(config, task, tokenizer)
+        limit, why = _longest(config, task, asker)
         train, overlong = drop_overlong(train, count, limit, why)
         val, overlong_val = drop_overlong(val, count, limit, why) if val else (val, 0)
         answers: list[Written] = []
@@ -157,15 +158,13 @@ class VerdictJob(Job):
         )
 
 
-def _longest(config: TrainConfig, task: Task[Any], tokenizer: Any) -> tuple[int, str]:
+def _longest(config: TrainConfig, task: Task[Any], asker: ModelJudge) -> tuple[int, str]:
     """How many tokens a prompt may have, and why where that is not `data.max_prompt_length`: the model's context keeps room
     for a verdict, and for a reasoning where one is asked for."""
     model = load_configuration(config.model.path, trust_remote_code=config.model.trust_remote_code)
     context = getattr(model.get_text_config(), "max_position_embeddings", None)
     wanted = config.data.max_prompt_length
-    some = next(iter(task.verdicts()))  # one's own task may not be able to count them
-    verdict = tokenizer(task.format(some), add_special_tokens=False)["input_ids"]
-    answer = config.rollout.max_response_length if reasons(config) else len(verdict) + 1
+    answer = config.rollout.max_response_length if reasons(config) else asker.verdict_room(task)
     if context is None or wanted <= context - answer:
         return wanted, ""
     return context - answer, f"the model's context of {context} less {answer} for the answer"
